@@ -1,0 +1,99 @@
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# Processes that run the tests, and the seed of their order: make test WORKERS=0 SEED=1
+WORKERS ?= auto
+SEED ?= $(shell date +%s)
+PYTEST_ARGS ?=
+COVERAGE_MINIMUM := 95
+
+# Addresses for make test-services.
+POSTGRESQL_URL ?= postgres://postgres@127.0.0.1:5432/postgres
+REDIS_URL ?= redis://127.0.0.1:6379/0
+MARIADB_URL ?= mysql://root@127.0.0.1:3306/mysql
+RABBITMQ_URL ?= amqp://guest:guest@127.0.0.1:5672//
+
+CATALOGS := $(wildcard user_tasks/locale/*/LC_MESSAGES/*.po)
+COMPILED := $(CATALOGS:.po=.mo)
+TEMPLATES := $(wildcard user_tasks/templates demo/templates)
+PYTEST_OPTIONS := -W error -n $(WORKERS) --random-order-bucket=module --random-order-seed=$(SEED) --timeout=300
+
+.PHONY: help install demo test test-services test-browser quality docs openapi build clean
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' Makefile
+
+install: $(VENV)/installed $(COMPILED) ## Make .venv and install everything for development.
+
+$(VENV)/created:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or later is needed, this is {sys.version}"'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade 'pip>=25.1'
+	touch $@
+
+$(VENV)/installed: $(VENV)/created pyproject.toml hatch_build.py
+	$(PIP) install --quiet --editable . --group dev
+	touch $@
+
+$(VENV)/services: $(VENV)/installed
+	$(PIP) install --quiet --group services
+	touch $@
+
+%.mo: %.po $(VENV)/installed hatch_build.py
+	$(BIN)/python hatch_build.py
+	touch $@
+
+demo: install ## Serve the demo, with a worker, until Ctrl-C.
+	$(BIN)/python demo/run.py
+
+test: install ## Run the tests on SQLite and an embedded broker, with coverage.
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(PYTEST_OPTIONS) -m 'not browser and not node and not services' $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --include='user_tasks/*' --fail-under=$(COVERAGE_MINIMUM)
+
+test-services: install $(VENV)/services ## Run the tests on PostgreSQL with Redis, then on MariaDB with RabbitMQ.
+	DATABASE_URL='$(POSTGRESQL_URL)' CELERY_BROKER_URL='$(REDIS_URL)' \
+		$(BIN)/python -m pytest $(PYTEST_OPTIONS) -m 'not browser and not node' $(PYTEST_ARGS)
+	DATABASE_URL='$(MARIADB_URL)' CELERY_BROKER_URL='$(RABBITMQ_URL)' \
+		$(BIN)/python -m pytest $(PYTEST_OPTIONS) -m 'not browser and not node' $(PYTEST_ARGS)
+
+test-browser: install ## Run the tests that need Chromium or Node.js.
+	$(BIN)/python -m pytest -W error --timeout=300 -m 'browser or node' $(PYTEST_ARGS)
+
+quality: install ## Check style, types, migrations, architecture, templates and packages.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -W error::DeprecationWarning manage.py makemigrations --check --dry-run
+	$(BIN)/python -m pytest -W error tests/test_architecture.py tests/test_packaging.py
+ifneq ($(TEMPLATES),)
+	$(BIN)/djlint --quiet --check $(TEMPLATES)
+	$(BIN)/djlint --quiet --lint $(TEMPLATES)
+endif
+ifneq ($(wildcard docs/openapi.yaml),)
+	$(BIN)/python manage.py spectacular --fail-on-warn --validate | diff -u docs/openapi.yaml - \
+		|| { echo 'docs/openapi.yaml is stale: run "make openapi" and commit the result' >&2; exit 1; }
+endif
+
+openapi: install ## Write docs/openapi.yaml anew.
+	$(BIN)/python manage.py spectacular --fail-on-warn --validate --file docs/openapi.yaml
+
+docs: install ## Build the documentation and check its internal links.
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env -b html docs docs/_build/html
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b linkcheck docs docs/_build/linkcheck
+
+build: install ## Make the wheel and the sdist in dist/.
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+
+clean: ## Remove what the other targets made, .venv included.
+	rm -rf $(VENV) .tox .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* build dist docs/_build $(COMPILED)

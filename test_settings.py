@@ -6,6 +6,7 @@ servers instead. A broker of the form ``filesystem:///folder`` keeps its message
 
 from __future__ import annotations
 
+import atexit
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,8 @@ BASE_DIR = Path(__file__).resolve().parent
 MEDIA_DIR = TemporaryDirectory(prefix="user_tasks_media_")
 RESULTS_DIR = TemporaryDirectory(prefix="user_tasks_results_")
 DATABASE_DIR = TemporaryDirectory(prefix="user_tasks_database_")
+for directory in (MEDIA_DIR, RESULTS_DIR, DATABASE_DIR):
+    atexit.register(directory.cleanup)
 
 SECRET_KEY = "only-for-tests"
 ROOT_URLCONF = "test_urls"
@@ -73,7 +76,9 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {"TITLE": "Django User Tasks"}
 
-DATABASES: dict[str, Any] = {"default": dj_database_url.config(default=f"sqlite:///{BASE_DIR / 'default.db'}")}
+DATABASES: dict[str, Any] = {
+    "default": dj_database_url.config(default=f"sqlite:///{BASE_DIR / 'default.db'}")
+}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # A file, not memory: worker processes and live servers share it with the test that started them.
     DATABASES["default"]["TEST"] = {"NAME": str(Path(DATABASE_DIR.name, "test.db"))}

@@ -1,3 +1,3 @@
-"""Fixtures of our own tests; a suite that others drop into ``tests/`` brings a ``conftest.py`` beside its tests."""
+"""Fixtures of our own tests, at the root: a suite dropped into ``tests/`` brings its own ``conftest.py``."""
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ PYTEST_ARGS ?=
 COVERAGE_MINIMUM := 95
 
 # Addresses for make test-services.
-POSTGRESQL_URL ?= postgres://postgres@127.0.0.1:5432/postgres
+POSTGRESQL_URL ?= postgres://postgres@127.0.0.1:5432/user_tasks
 REDIS_URL ?= redis://127.0.0.1:6379/0
-MARIADB_URL ?= mysql://root@127.0.0.1:3306/mysql
+MARIADB_URL ?= mysql://root@127.0.0.1:3306/user_tasks
 RABBITMQ_URL ?= amqp://guest:guest@127.0.0.1:5672//
 
 CATALOGS := $(wildcard user_tasks/locale/*/LC_MESSAGES/*.po)
@@ -60,7 +60,7 @@ test: install ## Run the tests on SQLite and an embedded broker, with coverage.
 	$(BIN)/coverage report --include='user_tasks/*' --fail-under=$(COVERAGE_MINIMUM)
 
 test-services: install $(VENV)/services ## Run the tests on PostgreSQL with Redis, then on MariaDB with RabbitMQ.
-	DATABASE_URL='$(POSTGRESQL_URL)' CELERY_BROKER_URL='$(REDIS_URL)' \
+	DATABASE_URL='$(POSTGRESQL_URL)' CELERY_BROKER_URL='$(REDIS_URL)' CELERY_RESULT_BACKEND='$(REDIS_URL)' \
 		$(BIN)/python -m pytest $(PYTEST_OPTIONS) -m 'not browser and not node' $(PYTEST_ARGS)
 	DATABASE_URL='$(MARIADB_URL)' CELERY_BROKER_URL='$(RABBITMQ_URL)' \
 		$(BIN)/python -m pytest $(PYTEST_OPTIONS) -m 'not browser and not node' $(PYTEST_ARGS)

@@ -92,6 +92,8 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 BROKER_URL = os.environ.get("CELERY_BROKER_URL", "memory://localhost/")
 CELERY_RESULT_BACKEND = os.environ.get("CELERY_RESULT_BACKEND", f"file://{RESULTS_DIR.name}")
 CELERY_IGNORE_RESULT = True
+# A queue for each process of a parallel run, so that none takes the messages of another.
+CELERY_DEFAULT_QUEUE = f"user_tasks_{os.environ.get('PYTEST_XDIST_WORKER', 'tests')}"
 if BROKER_URL.startswith("filesystem:"):
     BROKER_FOLDER = urlsplit(BROKER_URL).path
     BROKER_TRANSPORT_OPTIONS = {

@@ -20,12 +20,15 @@ REDIS_URL ?= redis://127.0.0.1:6379/0
 MARIADB_URL ?= mysql://root@127.0.0.1:3306/user_tasks
 RABBITMQ_URL ?= amqp://guest:guest@127.0.0.1:5672//
 
+# Environments of tox.ini for make test-matrix; ALL for every one.
+MATRIX ?= py312-django60-celery54,py313-django61-celery57
+
 CATALOGS := $(wildcard user_tasks/locale/*/LC_MESSAGES/*.po)
 COMPILED := $(CATALOGS:.po=.mo)
 TEMPLATES := $(wildcard user_tasks/templates demo/templates)
 PYTEST_OPTIONS := -W error -n $(WORKERS) --random-order-bucket=module --random-order-seed=$(SEED) --timeout=300
 
-.PHONY: help install demo test test-services test-browser quality docs openapi build clean
+.PHONY: help install demo test test-services test-matrix test-browser quality docs openapi build clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' Makefile
@@ -64,6 +67,9 @@ test-services: install $(VENV)/services ## Run the tests on PostgreSQL with Redi
 		$(BIN)/python -m pytest $(PYTEST_OPTIONS) -m 'not browser and not node' $(PYTEST_ARGS)
 	DATABASE_URL='$(MARIADB_URL)' CELERY_BROKER_URL='$(RABBITMQ_URL)' \
 		$(BIN)/python -m pytest $(PYTEST_OPTIONS) -m 'not browser and not node' $(PYTEST_ARGS)
+
+test-matrix: install ## Run the tests on other versions of Python, Django and Celery.
+	$(BIN)/tox run --quiet --quiet -e $(MATRIX) -- $(PYTEST_ARGS)
 
 test-browser: install ## Run the tests that need Chromium or Node.js.
 	$(BIN)/python -m pytest -W error --timeout=300 -m 'browser or node' $(PYTEST_ARGS)

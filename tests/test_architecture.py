@@ -29,7 +29,7 @@ RINGS = {
         "texts",
         "transitions",
     },
-    "celery": {"canvas", "signals", "tasks", "utils"},
+    "celery": {"calls", "canvas", "executions", "publishing", "signals", "tasks", "utils"},
     "rules": {"rules"},
     "rest": {"filters", "pagination", "serializers", "urls", "views"},
     "html": {"pages", "templatetags"},

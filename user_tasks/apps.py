@@ -1,0 +1,19 @@
+"""The application's configuration."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class UserTasksConfig(AppConfig):
+    """Connects the package to Celery."""
+
+    name = "user_tasks"
+    verbose_name = "User Tasks"
+    default_auto_field = "django.db.models.AutoField"
+
+    def ready(self) -> None:
+        """Connect the receivers of Celery's signals, and record groups as a whole."""
+        from . import publishing, signals  # noqa: F401 - signals connects its receivers when imported
+
+        publishing.instrument()

@@ -1,0 +1,173 @@
+"""From a message to the tree of statuses that it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+from uuid import NAMESPACE_OID, uuid5
+
+from .calls import Lookup, TrackedTask, arguments_of, describe, user_id_of
+from .containers import CHAIN, CHORD, GROUP
+from .recording import Description, Node
+from .utils import Message
+
+UNKNOWN_RESULT = None
+"""Stands for the result of the previous link, which is the first argument of a mutable signature."""
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Nodes below one that is not named yet: the first of them, or several, have no parent."""
+
+    nodes: tuple[Node, ...] = ()
+    name: str = ""
+
+    def __add__(self, other: Branch) -> Branch:
+        return Branch(self.nodes + other.nodes, self.name or other.name)
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Plans trees; `user_id` is used where a later member does not name its own."""
+
+    lookup: Lookup
+    user_id: Any = None
+
+    def message(self, message: Message) -> Branch:
+        """Plan a message: itself, the rest of its chain, and all containers around it."""
+        sequence = self._leaf(message.task, message.task_id, [message.args], message.kwargs or {})
+        later = replace(self, user_id=sequence.nodes[0].user_id) if sequence.nodes else self
+        return later._followed(sequence, message)
+
+    def _followed(self, sequence: Branch, message: Message) -> Branch:
+        for link in message.links:
+            sequence += self.signature(link)
+        if message.links:
+            sequence = self._container(CHAIN, _derived(CHAIN, message.task_id), sequence)
+            options = message.links[-1]["options"]
+            return self._enclosed(sequence, options.get("group_id"), options.get("chord"))
+        return self._enclosed(sequence, message.group, message.chord)
+
+    def group(self, group_id: str, signatures: Sequence[Any], args: Sequence[Any], chord: Any) -> Branch:
+        """Plan a whole group about to be published, whose members get `args` before their own."""
+        members = Branch()
+        for signature in signatures:
+            members += self.signature(signature, args)
+        return self._enclosed(members, group_id, chord)
+
+    def signature(self, signature: Any, args: Sequence[Any] | None = None) -> Branch:
+        """Plan a signature whose ids are frozen; `args` come before its own, None if they are not known yet."""
+        kind, options, kwargs = signature["task"], signature["options"], signature["kwargs"]
+        if kind == CHAIN:
+            return self._chain(kwargs["tasks"], args)
+        if kind == GROUP:
+            return self._container(GROUP, options.get("task_id"), self._members(kwargs["tasks"], args))
+        if kind == CHORD:
+            return self._chord(signature, args)
+        return self._leaf(kind, options.get("task_id"), _possible_args(signature, args), kwargs)
+
+    def _chain(self, links: Sequence[Any], args: Sequence[Any] | None) -> Branch:
+        if not links:
+            return Branch()
+        sequence = self.signature(links[0], args)
+        for link in links[1:]:
+            sequence += self.signature(link)
+        return self._container(CHAIN, _derived(CHAIN, _id_of(links[0])), sequence)
+
+    def _chord(self, signature: Any, args: Sequence[Any] | None) -> Branch:
+        header, body = signature["kwargs"]["header"], signature["kwargs"]["body"]
+        grouped = isinstance(header, Mapping)
+        group_id = header["options"].get("task_id") if grouped else signature["options"].get("task_id")
+        members = self._members(header["kwargs"]["tasks"] if grouped else header, args)
+        return self._chord_of(group_id, members, body)
+
+    def _chord_of(self, group_id: str | None, headers: Branch, body: Any) -> Branch:
+        parts = self._container(GROUP, group_id, headers) + self.signature(body)
+        return self._container(CHORD, _derived(CHORD, group_id), parts)
+
+    def _members(self, signatures: Sequence[Any], args: Sequence[Any] | None) -> Branch:
+        members = Branch()
+        for signature in signatures:
+            members += self.signature(signature, args)
+        return members
+
+    def _enclosed(self, branch: Branch, group_id: str | None, chord: Any) -> Branch:
+        """Put a branch into the group and chord that its last task names, and those into what encloses them."""
+        if not group_id:
+            return branch
+        if not chord:
+            return self._container(GROUP, group_id, branch)
+        options = _last(chord)["options"]
+        outer = options.get("group_id")
+        return self._enclosed(
+            self._chord_of(group_id, branch, chord),
+            None if outer == group_id else outer,
+            options.get("chord"),
+        )
+
+    def _container(self, kind: str, task_id: str | None, members: Branch) -> Branch:
+        if not members.nodes or task_id is None:
+            return members
+        name = Description(members.name)
+        node = Node(task_id, kind, members.nodes[0].user_id, is_container=True, describe=lambda: name)
+        below = (member if member.parent else replace(member, parent=task_id) for member in members.nodes)
+        return Branch((node, *below), members.name)
+
+    def _leaf(
+        self,
+        task_name: str,
+        task_id: str | None,
+        possible_args: Sequence[Sequence[Any]],
+        kwargs: Mapping[str, Any],
+    ) -> Branch:
+        task = self.lookup(task_name)
+        if task is None or task_id is None:
+            return Branch()
+        arguments, user_id = _arguments_and_user(task, possible_args, kwargs, self.user_id)
+        node = Node(task_id, task_name, user_id, describe=partial(describe, task, arguments))
+        return Branch((node,), str(kwargs.get("user_task_name") or ""))
+
+
+def _possible_args(signature: Any, args: Sequence[Any] | None) -> list[tuple[Any, ...]]:
+    """Return what the positional arguments may be, the likeliest first: a result may or may not stand before them."""
+    own = tuple(signature["args"])
+    if signature.get("immutable"):
+        return [own]
+    return [(UNKNOWN_RESULT, *own), own] if args is None else [(*args, *own)]
+
+
+def _arguments_and_user(
+    task: TrackedTask, possible_args: Sequence[Sequence[Any]], kwargs: Mapping[str, Any], default: Any
+) -> tuple[dict[str, Any], Any]:
+    """Return the arguments by name, of the first way to call the task that says who triggered it."""
+    for args in possible_args[:-1]:
+        try:
+            arguments = arguments_of(task, args, kwargs)
+            user_id = user_id_of(arguments)
+        except TypeError:
+            continue
+        if user_id is not UNKNOWN_RESULT:
+            return arguments, user_id
+    arguments = arguments_of(task, possible_args[-1], kwargs)
+    return arguments, user_id_of(arguments, default)
+
+
+def _id_of(signature: Any) -> str | None:
+    task_id: str | None = signature["options"].get("task_id")
+    return task_id
+
+
+def _derived(kind: str, task_id: str | None) -> str | None:
+    """Return the id of a container that Celery gives none: the same for each message that tells of it."""
+    return str(uuid5(NAMESPACE_OID, f"{kind}:{task_id}")) if task_id else None
+
+
+def _last(signature: Any) -> Any:
+    """Return the task of a signature that runs last, whose options say what encloses the whole."""
+    if signature["task"] == CHAIN:
+        return _last(signature["kwargs"]["tasks"][-1])
+    if signature["task"] == CHORD:
+        return _last(signature["kwargs"]["body"])
+    return signature

@@ -1,0 +1,175 @@
+"""All traffic between a status and its containers: numbers and states up, cancellation down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+from django.utils import timezone
+
+from . import notifications, states
+from .querysets import UserTaskStatusQuerySet
+
+if TYPE_CHECKING:
+    from .models import UserTaskStatus
+
+CHAIN = "celery.chain"
+GROUP = "celery.group"
+CHORD = "celery.chord"
+
+BATCH = 500
+"""Rows canceled per transaction."""
+
+ERRORS_KEPT = 20
+"""Error artifacts that a container keeps; thousands of members may fail alike."""
+
+
+def rows(status: UserTaskStatus) -> UserTaskStatusQuerySet:
+    """Return all statuses of the database that this one is in."""
+    return UserTaskStatusQuerySet(status._meta.concrete_model, using=status._state.db)
+
+
+def row(status: UserTaskStatus) -> UserTaskStatusQuerySet:
+    """Return the query for this status alone."""
+    return rows(status).filter(pk=status.pk)
+
+
+def ancestors(status: UserTaskStatus) -> Iterator[UserTaskStatus]:
+    """Yield the containers of a status, the innermost first."""
+    container = status.parent
+    while container is not None:
+        yield container
+        container = container.parent
+
+
+def above(status: UserTaskStatus) -> UserTaskStatusQuerySet:
+    """Return the query for all containers of a status."""
+    return rows(status).filter(pk__in=[container.pk for container in ancestors(status)])
+
+
+def with_ancestors(status: UserTaskStatus) -> UserTaskStatusQuerySet:
+    """Return the query for a status and all its containers."""
+    return rows(status).filter(pk__in=[status.pk, *(container.pk for container in ancestors(status))])
+
+
+def join(container: UserTaskStatus, total_steps: int) -> None:
+    """Count new members in; a container that had succeeded without them is open again."""
+    with_ancestors(container).reopen(total_steps)
+
+
+def start_waiting(status: UserTaskStatus) -> None:
+    """Start the containers that wait for their first member."""
+    if any(container.state in states.WAITING for container in ancestors(status)):
+        above(status).waiting().start(states.State.IN_PROGRESS)
+
+
+def enter_custom_state(status: UserTaskStatus, state: str) -> None:
+    """Show a member's custom state on its containers, up to the first group: its members would contradict each other."""
+    chain = []
+    for container in ancestors(status):
+        if container.task_class == GROUP:
+            break
+        chain.append(container.pk)
+    if chain:
+        rows(status).filter(pk__in=chain).start(state)
+
+
+def fail(member: UserTaskStatus, text: str | None) -> None:
+    """Fail all containers of a failed member, and cancel what can no longer run in each of them."""
+    for container in ancestors(member):
+        row(container).start(states.State.FAILED)
+        if text is not None:
+            add_error(container, text)
+        cancel_unreachable(container, member)
+        member = container
+
+
+def add_error(status: UserTaskStatus, text: str) -> None:
+    """Keep an error text on a failed status; a container keeps the first `ERRORS_KEPT`."""
+    if status.is_container and status.artifacts.filter(name="Error").count() >= ERRORS_KEPT:
+        return
+    if row(status).filter(state=states.State.FAILED).exists():
+        status.artifacts.create(name="Error", text=text)
+
+
+def settle(member: UserTaskStatus) -> None:
+    """Bring the containers to rest of which this was the last member, and cancel what it leaves unreachable."""
+    for container in ancestors(member):
+        if member.state != states.State.SUCCEEDED:
+            cancel_unreachable(container, member)
+        if not settle_container(container):
+            return
+        container.refresh_from_db(fields=["state"])
+        member = container
+
+
+def settle_container(container: UserTaskStatus) -> bool:
+    """Give a container its final state once none of its members is unfinished; tell whether this call did.
+
+    A member's row is written before its container is looked at, so the last of two that end at once sees the other.
+    The last look is taken with the container's row locked: inside a transaction the other's write may not be visible
+    before that, and a member may be joining.
+    """
+    in_transaction = transaction.get_connection(container._state.db).in_atomic_block
+    if not in_transaction and _has_unfinished(container):
+        return False
+    with transaction.atomic(using=container._state.db):
+        list(row(container).select_for_update().values_list("pk"))
+        if _has_unfinished(container):
+            return False
+        outcome = states.fold(_members(container).order_by().values_list("state", flat=True).distinct())
+        at_rest = row(container).move(outcome, finished=timezone.now()) or row(container).finish()
+    if at_rest:
+        notifications.stopped(row(container))
+    return at_rest
+
+
+def _members(container: UserTaskStatus) -> UserTaskStatusQuerySet:
+    return rows(container).filter(parent=container.pk)
+
+
+def _has_unfinished(container: UserTaskStatus) -> bool:
+    return _members(container).unfinished().exists()
+
+
+def cancel_unreachable(container: UserTaskStatus, ended: UserTaskStatus) -> None:
+    """Cancel the members that can no longer run since one of them did not succeed.
+
+    These are the links of a chain and the body of a chord; the members of a group do not depend on each other.
+    """
+    if container.task_class not in (CHAIN, CHORD):
+        return
+    waiting = _members(container).exclude(pk=ended.pk).waiting()
+    for branch in waiting.filter(is_container=True):
+        cancel_members(branch)
+        cancel_container(branch)
+    cancel_waiting(waiting.leaves())
+
+
+def cancel_members(container: UserTaskStatus) -> None:
+    """Cancel everything below a container, the leaves before the containers that hold them."""
+    below = rows(container).under([container.pk])
+    cancel_waiting(below.leaves())
+    below.leaves().move(states.State.CANCELED)
+    for inner in below.filter(is_container=True).not_final().order_by("-pk"):
+        cancel_container(inner)
+
+
+def cancel_container(container: UserTaskStatus) -> None:
+    """Cancel a container whose members have been canceled; it comes to rest with the last that still runs."""
+    row(container).start(states.State.CANCELED)
+    settle_container(container)
+
+
+def cancel_waiting(statuses: UserTaskStatusQuerySet) -> None:
+    """Cancel those that no worker executes, and tell their queue and the world."""
+    while True:
+        with transaction.atomic(using=statuses.db):
+            found = dict(statuses.waiting().select_for_update().values_list("pk", "task_id")[:BATCH])
+            canceled = UserTaskStatusQuerySet(statuses.model, using=statuses.db).filter(pk__in=found)
+            canceled.move(states.State.CANCELED, finished=timezone.now())
+        if not found:
+            return
+        notifications.revoked(canceled, found.values())
+        notifications.stopped(canceled)

@@ -1,0 +1,118 @@
+"""Every query about statuses, and every conditional UPDATE."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db import models
+from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from . import states
+from .states import State
+
+if TYPE_CHECKING:
+    from django.contrib.auth.base_user import AbstractBaseUser
+    from django.contrib.auth.models import AnonymousUser
+
+    from .models import UserTaskStatus
+
+WITH_CONTAINERS = "parent__parent__parent"
+"""What is read along with a status, so that its containers need no queries of their own."""
+
+UNFINISHED = Q(finished__isnull=True) & (Q(started__isnull=False) | ~Q(state__in=states.FINAL))
+"""Not at rest: it may run yet, or runs still although it has been canceled."""
+
+
+def _visible(user: AbstractBaseUser | AnonymousUser, owner: str) -> Q:
+    if not user.is_authenticated:
+        return Q(pk__in=())
+    return Q() if getattr(user, "is_superuser", False) else Q(**{owner: user.pk})
+
+
+class UserTaskStatusQuerySet(models.QuerySet["UserTaskStatus"]):
+    """Statuses of tasks and of their containers."""
+
+    def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> UserTaskStatusQuerySet:
+        """Return what the user triggered; a superuser sees all, an anonymous user nothing."""
+        return self.filter(_visible(user, "user"))
+
+    def of_task(self, task_id: str) -> UserTaskStatus | None:
+        """Return the status of a queue's task, its containers read with it, or None."""
+        return self.select_related(WITH_CONTAINERS).filter(task_id=task_id).first()
+
+    def unfinished(self) -> UserTaskStatusQuerySet:
+        """Return what is not at rest."""
+        return self.filter(UNFINISHED)
+
+    def waiting(self) -> UserTaskStatusQuerySet:
+        """Return what no worker executes, but may yet."""
+        return self.filter(state__in=states.WAITING)
+
+    def not_final(self) -> UserTaskStatusQuerySet:
+        """Return what may still change its state."""
+        return self.exclude(state__in=states.FINAL)
+
+    def leaves(self) -> UserTaskStatusQuerySet:
+        """Return tasks, without the containers that hold them."""
+        return self.filter(is_container=False)
+
+    def older_than(self, age: timedelta) -> UserTaskStatusQuerySet:
+        """Return what was created longer than `age` ago."""
+        return self.filter(created__lt=timezone.now() - age)
+
+    def beaten_since(self, moment: datetime) -> UserTaskStatusQuerySet:
+        """Return tasks that have shown life since `moment`."""
+        return self.filter(heartbeat__gte=moment)
+
+    def under(self, containers: Iterable[int]) -> UserTaskStatusQuerySet:
+        """Return everything below the containers with these primary keys, at any depth: one query per level."""
+        found: list[int] = []
+        level = list(containers)
+        while level:
+            found += level
+            level = list(self.filter(parent__in=level, is_container=True).values_list("pk", flat=True))
+        return self.filter(parent__in=found)
+
+    def move(self, state: str, **values: Any) -> bool:
+        """Give the state, and other values, to what may still change it; tell whether any row moved."""
+        return bool(self.not_final().change(state=state, **values))
+
+    def start(self, state: str, **values: Any) -> bool:
+        """Move into an in-progress state; the time of the first entry is kept as the start."""
+        return self.move(state, started=Coalesce(F("started"), timezone.now()), **values)
+
+    def finish(self) -> bool:
+        """Set the time at which a row in a final state came to rest; tell whether it was not at rest before."""
+        return bool(
+            self.filter(finished__isnull=True, state__in=states.FINAL).change(finished=timezone.now())
+        )
+
+    def add_steps(self, completed: int = 0, total: int = 0) -> int:
+        """Add to the counters, in the database; return how many rows there were."""
+        added = {"completed_steps": completed, "total_steps": total}
+        return self.change(**{field: F(field) + steps for field, steps in added.items() if steps})
+
+    def reopen(self, total_steps: int) -> int:
+        """Add steps that are still to be done; what had succeeded is in progress again."""
+        succeeded = Q(state=State.SUCCEEDED)
+        return self.change(
+            total_steps=F("total_steps") + total_steps,
+            finished=Case(When(succeeded, then=None), default=F("finished")),
+            state=Case(When(succeeded, then=Value(State.IN_PROGRESS.value)), default=F("state")),
+        )
+
+    def change(self, **values: Any) -> int:
+        """Update as Django does, and `modified` with it."""
+        return self.update(modified=timezone.now(), **values)
+
+
+class UserTaskArtifactQuerySet(models.QuerySet["UserTaskArtifact"]):
+    """Outputs of tasks."""
+
+    def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> UserTaskArtifactQuerySet:
+        """Return the artifacts of what the user triggered; a superuser sees all, an anonymous user nothing."""
+        return self.filter(_visible(user, "status__user"))

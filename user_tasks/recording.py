@@ -1,0 +1,195 @@
+"""The inbound port: what a queue reports about its tasks, by their ids there."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
+from django.db import DataError, IntegrityError, transaction
+
+from . import containers, texts, transitions
+from .models import NAME_LENGTH, TASK_CLASS_LENGTH, UserTaskStatus
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a project says about a task before it runs: the name that users read, and the number of its steps."""
+
+    name: str = ""
+    total_steps: int = 0
+
+
+@dataclass(frozen=True)
+class Node:
+    """One row to be: a task, or a container of tasks."""
+
+    task_id: str
+    task_class: str
+    user_id: Any
+    parent: str | None = None
+    is_container: bool = False
+    describe: Callable[[], Description] = field(default=Description, repr=False, compare=False)
+
+
+Plan = Sequence[Node]
+"""A tree, each container before its members."""
+
+
+def enqueued(plan: Plan) -> None:
+    """Record the tasks of a plan that have no row yet, and the containers that they need.
+
+    Raises `TypeError` if a task's user does not exist; then nothing is recorded.
+    """
+    nodes = list({node.task_id: node for node in plan}.values())
+    known = _known(nodes) if len(nodes) > 1 else {}
+    missing = _missing(nodes, known)
+    if not missing:
+        return
+    check_users({node.user_id for node in missing} - {status.user_id for status in known.values()})
+    try:
+        _insert(missing, known)
+    except IntegrityError:
+        known = _known(nodes)
+        missing = _missing(nodes, known)
+        if missing:
+            _insert(missing, known)
+
+
+def started(task_id: str, total_steps: Callable[[], int]) -> UserTaskStatus | None:
+    """Record that a worker begins to execute a task; return its status, in whatever state that is, or None.
+
+    `total_steps` tells how many steps there are, if an earlier execution has to be taken back.
+    """
+    status = status_of(task_id)
+    if status is not None:
+        transitions.execute(status, total_steps)
+    return status
+
+
+def succeeded(task_id: str) -> None:
+    """Record that a task has returned."""
+    status = status_of(task_id)
+    if status is not None and not transitions.succeed(status):
+        transitions.end(status)
+
+
+def failed(task_id: str, message: Any) -> None:
+    """Record that a task has failed, with the text that its user reads."""
+    status = status_of(task_id)
+    if status is not None and not transitions.fail(status, message):
+        transitions.end(status)
+
+
+def retrying(task_id: str) -> None:
+    """Record that a task will be tried again."""
+    status = status_of(task_id)
+    if status is not None and not transitions.retry(status):
+        transitions.end(status)
+
+
+def revoked(task_id: str) -> None:
+    """Record that a task was kept from running, or stopped, by somebody else than its status."""
+    status = status_of(task_id)
+    if status is not None:
+        transitions.cancel(status)
+        transitions.end(status)
+
+
+def ended(task_id: str) -> None:
+    """Record that an execution is over that reported no result of its own."""
+    status = status_of(task_id)
+    if status is not None:
+        transitions.end(status)
+
+
+def status_of(task_id: str) -> UserTaskStatus | None:
+    """Return the status of a task, its containers read with it, or None."""
+    return UserTaskStatus.objects.of_task(task_id)
+
+
+def check_users(user_ids: Iterable[Any]) -> None:
+    """Raise `TypeError` for the first of these ids that no user has."""
+    users = get_user_model()._base_manager
+    for user_id in user_ids:
+        try:
+            exists = users.filter(pk=user_id).exists()
+        except (TypeError, ValueError, ValidationError, DataError):
+            exists = False
+        if not exists:
+            raise TypeError(f"Invalid user_id: {user_id}")
+
+
+def _known(nodes: Plan) -> dict[str, UserTaskStatus]:
+    """Return the rows that are there, by task id; a container without a row is the one that holds its known members."""
+    ids = [node.task_id for node in nodes]
+    known = UserTaskStatus.objects.select_related("parent").in_bulk(ids, field_name="task_id")
+    for node in nodes:
+        member = known.get(node.task_id)
+        if node.parent is not None and member is not None and member.parent is not None:
+            known.setdefault(node.parent, member.parent)
+    return known
+
+
+def _missing(nodes: Plan, known: dict[str, UserTaskStatus]) -> list[Node]:
+    """Return the tasks that have no row, and the containers above them that have none."""
+    parents = {node.task_id: node.parent for node in nodes}
+    needed: set[str] = set()
+    for node in nodes:
+        task_id = None if node.is_container else node.task_id
+        while task_id is not None and task_id not in known:
+            needed.add(task_id)
+            task_id = parents[task_id]
+    return [node for node in nodes if node.task_id in needed]
+
+
+def _insert(missing: Plan, known: dict[str, UserTaskStatus]) -> None:
+    """Insert containers level by level, then all tasks at once; add their steps to the containers that were there."""
+    described = {node.task_id: node.describe() for node in missing}
+    totals = _totals(missing, described)
+    holders = dict(known)
+    with transaction.atomic():
+        containing = [node for node in missing if node.is_container]
+        while containing:
+            level = [node for node in containing if node.parent is None or node.parent in holders]
+            holders.update(_insert_rows(level, described, totals, holders))
+            containing = [node for node in containing if node.task_id not in holders]
+        _insert_rows([node for node in missing if not node.is_container], described, totals, holders)
+        for task_id in totals.keys() & known.keys():
+            containers.join(known[task_id], totals[task_id])
+
+
+def _totals(missing: Plan, described: dict[str, Description]) -> dict[str, int]:
+    """Return the steps of each missing row, and those that come to the rows that are there."""
+    parents = {node.task_id: node.parent for node in missing}
+    totals: dict[str, int] = defaultdict(int)
+    for node in missing:
+        holder: str | None = node.task_id
+        while holder is not None:
+            totals[holder] += described[node.task_id].total_steps
+            holder = parents.get(holder)
+    return totals
+
+
+def _insert_rows(
+    nodes: Plan, described: dict[str, Description], totals: dict[str, int], holders: dict[str, UserTaskStatus]
+) -> dict[str, UserTaskStatus]:
+    rows = [
+        UserTaskStatus(
+            task_id=node.task_id,
+            task_class=texts.shorten(node.task_class, TASK_CLASS_LENGTH),
+            user_id=node.user_id,
+            parent=holders[node.parent] if node.parent is not None else None,
+            is_container=node.is_container,
+            name=texts.shorten(described[node.task_id].name, NAME_LENGTH),
+            total_steps=totals[node.task_id],
+        )
+        for node in nodes
+    ]
+    UserTaskStatus.objects.bulk_create(rows)
+    if any(row.pk is None and row.is_container for row in rows):
+        return UserTaskStatus.objects.in_bulk([row.task_id for row in rows], field_name="task_id")
+    return {row.task_id: row for row in rows}

@@ -1,0 +1,81 @@
+"""Statuses that go: one at a user's request, or all that are past their age."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from django.db.models import ProtectedError, RestrictedError
+from django.utils import timezone
+
+from .conf import settings
+from .models import UserTaskStatus
+
+if TYPE_CHECKING:
+    from .querysets import UserTaskStatusQuerySet
+
+BATCH = 200
+"""Trees deleted per transaction."""
+
+HELD = (ProtectedError, RestrictedError)
+"""Raised where rows of other tables hold a status."""
+
+
+def delete(status: UserTaskStatus) -> None:
+    """Delete a status with its artifacts and members; what is unfinished is canceled first.
+
+    Raises one of `HELD` where other tables' rows refer to it and forbid that.
+    """
+    status.cancel()
+    status.delete()
+
+
+def purge(older_than: timedelta) -> int:
+    """Delete the statuses created longer ago than this, in batches of whole trees; return how many rows went.
+
+    A tree in which a task has shown life within ``USER_TASKS_LOST_AFTER`` stays, and so does what other tables hold.
+    """
+    purged = 0
+    old = UserTaskStatus.objects.older_than(older_than).filter(parent=None).order_by("pk")
+    last = 0
+    while batch := list(old.filter(pk__gt=last).values_list("pk", flat=True)[:BATCH]):
+        last = batch[-1]
+        purged += _delete_trees([pk for pk in batch if pk not in _alive(batch)])
+    return purged
+
+
+def _alive(roots: list[int]) -> set[int]:
+    """Return the roots of those trees in which a task has beaten lately."""
+    beating = UserTaskStatus.objects.beaten_since(timezone.now() - settings.USER_TASKS_LOST_AFTER)
+    alive = set(beating.filter(pk__in=roots).values_list("pk", flat=True))
+    level = {root: root for root in roots}
+    while level:
+        members = UserTaskStatus.objects.filter(parent__in=level)
+        alive |= {
+            level[parent]
+            for parent in beating.filter(parent__in=level).values_list("parent", flat=True)
+            if parent
+        }
+        inner = members.filter(is_container=True).values_list("pk", "parent")
+        level = {pk: level[parent] for pk, parent in inner if parent}
+    return alive
+
+
+def _delete_trees(roots: list[int]) -> int:
+    """Delete trees at once, or one by one where some are held."""
+    trees: UserTaskStatusQuerySet = UserTaskStatus.objects.filter(pk__in=roots)
+    try:
+        return _statuses_deleted(trees)
+    except HELD:
+        return sum(_delete_unless_held(pk) for pk in roots)
+
+
+def _delete_unless_held(root: int) -> int:
+    try:
+        return _statuses_deleted(UserTaskStatus.objects.filter(pk=root))
+    except HELD:
+        return 0
+
+
+def _statuses_deleted(trees: UserTaskStatusQuerySet) -> int:
+    return trees.delete()[1].get(UserTaskStatus._meta.label, 0)

@@ -1,0 +1,160 @@
+"""The base of a project's tasks, and the tasks of the package itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any, ClassVar
+
+from celery import current_app, shared_task
+from celery.contrib.django.task import DjangoTask
+
+from . import canvas, executions, recording, removal, texts
+from .calls import signature_of
+from .conf import settings
+from .exceptions import TaskCanceledException
+from .models import UserTaskStatus
+from .states import State
+from .utils import call_message
+
+
+def _halting(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Run the task, and the project's own `before_start`, only if it has not been canceled."""
+
+    @wraps(hook)
+    def before_start(
+        self: UserTaskMixin, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
+        status = getattr(self.request, "user_task_status", None) or _begin_if_tracked(
+            self, task_id, args, kwargs
+        )
+        if status is not None and status.state == State.CANCELED:
+            raise TaskCanceledException(f"Task {task_id} has been canceled.")
+        return hook(self, task_id, args, kwargs)
+
+    return _marked(before_start)
+
+
+def _begin_if_tracked(
+    task: UserTaskMixin, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> UserTaskStatus | None:
+    """Begin what the receiver of ``task_prerun`` could not; a call that names no user runs untracked."""
+    try:
+        task.request.user_task_status = status = executions.begin(task, task_id, args, kwargs)
+    except TypeError:
+        return None
+    return status
+
+
+def _checking(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Publish only what says who triggered it, where the project asks for that."""
+
+    @wraps(hook)
+    def apply_async(
+        self: UserTaskMixin, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any
+    ) -> Any:
+        if settings.USER_TASKS_STRICT_PUBLISH:
+            plan = canvas.Planner(tracked_task).message(call_message(self.name, args, kwargs, options))
+            recording.check_users({node.user_id for node in plan.nodes})
+        return hook(self, args, kwargs, *rest, **options)
+
+    return _marked(apply_async)
+
+
+def _marked(hook: Callable[..., Any]) -> Callable[..., Any]:
+    hook.guarded_by_user_tasks = True  # type: ignore[attr-defined]  # functions take attributes
+    return hook
+
+
+class UserTaskMixin:
+    """Makes any Celery task show its status to the user who triggered it.
+
+    The task takes a parameter `user_id`, by position or by keyword. A `user_task_name` among the keywords names the
+    containers that the task runs in.
+    """
+
+    name: str
+    run: Callable[..., Any]
+    request: Any
+    throws: ClassVar[tuple[type[Exception], ...]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Put the package's hooks before the class's own, which in `class T(Task, UserTaskMixin)` would hide them."""
+        super().__init_subclass__(**kwargs)
+        for hook, guard in (("before_start", _halting), ("apply_async", _checking)):
+            own = getattr(cls, hook, None)
+            if own is not None and not hasattr(own, "guarded_by_user_tasks"):
+                setattr(cls, hook, guard(own))
+        expected = getattr(cls, "throws", ())
+        if TaskCanceledException not in expected:
+            cls.throws = (*expected, TaskCanceledException)
+
+    @classmethod
+    def generate_name(cls, arguments_dict: dict[str, Any]) -> str:
+        """Return the name that users read: by default that of the task function."""
+        return cls.__name__
+
+    @staticmethod
+    def calculate_total_steps(arguments_dict: dict[str, Any]) -> int:
+        """Return how many steps the task will take, before it adds any itself: by default 1."""
+        return 1
+
+    @classmethod
+    def error_message(cls, exception: BaseException) -> str:
+        """Return the text that users read when the task ends with this exception: by default ``str(exception)``.
+
+        Where that is empty or fails, it is the name of the exception's class.
+        """
+        return texts.exception_text(exception)
+
+    @classmethod
+    def arguments_as_dict(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the arguments of a call by the names of their parameters, with defaults.
+
+        Parameters `*args` and `**kwargs` stand under their own names, as a tuple and a dict. Raises `TypeError` if
+        the task cannot be called so.
+        """
+        bound = signature_of(cls).bind(*args, **kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+    @property
+    def status(self) -> UserTaskStatus:
+        """The status of this execution, read afresh; made if it is not there yet.
+
+        Raises `TaskCanceledException` if it was there and has been deleted, `RuntimeError` if the task is called as a
+        function.
+        """
+        request = self.request
+        if request.id is None:
+            raise RuntimeError(
+                f"{self.name} has no status: it is called as a function. Use delay() or apply()."
+            )
+        status = recording.status_of(request.id)
+        if status is None:
+            if getattr(request, "user_task_status", None) is not None:
+                raise TaskCanceledException(f"The status of task {request.id} has been deleted.")
+            status = executions.recorded_late(self, request.id, request.args or (), request.kwargs or {})
+        request.user_task_status = status
+        return status
+
+
+class UserTask(UserTaskMixin, DjangoTask):
+    """Base class of tasks that users trigger: ``@shared_task(base=UserTask, bind=True)``."""
+
+    abstract = True
+
+
+@shared_task
+def purge_old_user_tasks() -> int:
+    """Delete the statuses created longer than ``USER_TASKS_MAX_AGE`` ago, with their artifacts.
+
+    Returns how many statuses went.
+    """
+    return removal.purge(settings.USER_TASKS_MAX_AGE)
+
+
+def tracked_task(name: str) -> UserTaskMixin | None:
+    """Return the registered task of this name if it is one of ours."""
+    task = current_app.tasks.get(name)
+    return task if isinstance(task, UserTaskMixin) else None

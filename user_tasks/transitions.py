@@ -1,0 +1,203 @@
+"""The moves of one status: a conditional UPDATE, and what follows for whoever's row moved.
+
+Each takes a status that has just been read, changes its `state` with the row's, and tells whether the row moved.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from . import containers, notifications, texts
+from .containers import row
+from .exceptions import TaskCanceledException
+from .states import WAITING, State, is_final
+
+if TYPE_CHECKING:
+    from .models import UserTaskStatus
+
+logger = logging.getLogger(__name__)
+
+SHOWN = (
+    "name",
+    "state",
+    "completed_steps",
+    "total_steps",
+    "attempts",
+    "modified",
+    "started",
+    "finished",
+    "heartbeat",
+)
+"""The fields that change while a task lives."""
+
+
+def refresh(status: UserTaskStatus) -> bool:
+    """Bring an instance, and the containers cached on it, up to date; tell whether its row is still there."""
+    known = {status.pk: status}
+    holder = status
+    while (container := holder._state.fields_cache.get("parent")) is not None:
+        known[container.pk] = holder = container
+    there = {
+        values["pk"]: values for values in containers.rows(status).filter(pk__in=known).values("pk", *SHOWN)
+    }
+    for pk, values in there.items():
+        vars(known[pk]).update({field: values[field] for field in SHOWN})
+    return status.pk in there
+
+
+def halt_if_canceled(status: UserTaskStatus) -> None:
+    """Refresh a status; raise `TaskCanceledException` if it is a canceled task, or is gone."""
+    if not refresh(status):
+        raise TaskCanceledException(f"The status of task {status.task_id} has been deleted.")
+    if status.state == State.CANCELED and not status.is_container:
+        raise TaskCanceledException(f"Task {status.task_id} has been canceled.")
+
+
+def add_steps(status: UserTaskStatus, completed: int = 0, total: int = 0) -> None:
+    """Add steps to a status and its containers."""
+    containers.with_ancestors(status).add_steps(completed, total)
+
+
+def start(status: UserTaskStatus) -> bool:
+    """Enter In Progress; from Retrying the steps begin again."""
+    if status.state == State.RETRYING:
+        _take_back_steps(status)
+    moved = enter(status, State.IN_PROGRESS)
+    if moved:
+        containers.start_waiting(status)
+    return moved
+
+
+def execute(status: UserTaskStatus, total_steps: Callable[[], int]) -> bool:
+    """Enter In Progress in a worker; what an earlier execution of the same message recorded begins again.
+
+    `total_steps` tells, where that is needed, how many steps there are before any is added.
+    """
+    executed_before = status.started is not None or status.state == State.RETRYING
+    if executed_before and not is_final(status.state):
+        _take_back_steps(status)
+        added = status.total_steps - total_steps()
+        if added:
+            add_steps(status, total=-added)
+    now = timezone.now()
+    moved = row(status).move(State.IN_PROGRESS, started=now, heartbeat=now)
+    if moved:
+        status.state = State.IN_PROGRESS.value
+        containers.start_waiting(status)
+    else:
+        refresh(status)
+    return moved
+
+
+def enter(status: UserTaskStatus, state: str) -> bool:
+    """Enter an in-progress state."""
+    moved = row(status).start(state)
+    if moved:
+        status.state = state
+    else:
+        logger.warning("Task %s is %s already and does not become %s.", status.task_id, status.state, state)
+    return moved
+
+
+def set_state(status: UserTaskStatus, state: str) -> bool:
+    """Enter any state, a final one without an artifact; a custom one is shown on the containers too."""
+    if state == State.SUCCEEDED:
+        return succeed(status)
+    if state == State.FAILED:
+        return _fail(status, None)
+    if state == State.CANCELED:
+        return cancel(status)
+    moved = enter(status, state)
+    if moved:
+        containers.enter_custom_state(status, state)
+    return moved
+
+
+def succeed(status: UserTaskStatus) -> bool:
+    """Complete the missing steps, here and in the containers, and enter Succeeded."""
+    missing = max(status.total_steps - status.completed_steps, 0)
+    with transaction.atomic(using=status._state.db):
+        moved = row(status).move(
+            State.SUCCEEDED, completed_steps=F("completed_steps") + missing, finished=timezone.now()
+        )
+        if moved and missing and status.parent_id:
+            containers.above(status).add_steps(missing)
+    return _stopped(status, State.SUCCEEDED) if moved else False
+
+
+def fail(status: UserTaskStatus, message: Any) -> bool:
+    """Enter Failed, with the message as an artifact; a status that has failed already keeps a later message too."""
+    return _fail(status, texts.error_text(message))
+
+
+def retry(status: UserTaskStatus) -> bool:
+    """Enter Retrying, with one more attempt."""
+    return row(status).move(State.RETRYING, attempts=F("attempts") + 1)
+
+
+def cancel(status: UserTaskStatus) -> bool:
+    """Enter Canceled: at rest at once if no worker executes it, else as soon as its worker stops."""
+    if status.is_container:
+        return _cancel_container(status)
+    if row(status).filter(state__in=WAITING).move(State.CANCELED, finished=timezone.now()):
+        status.state = State.CANCELED.value
+        notifications.revoked(row(status), [status.task_id])
+        return _stopped(status, State.CANCELED)
+    if not row(status).move(State.CANCELED):
+        return False
+    status.state = State.CANCELED.value
+    containers.settle(status)
+    return True
+
+
+def end(status: UserTaskStatus) -> bool:
+    """Bring a task to rest that was given a final state while it ran, now that it runs no longer."""
+    moved = row(status).finish()
+    if moved:
+        refresh(status)
+        _stopped(status, status.state)
+    return moved
+
+
+def set_name(status: UserTaskStatus, name: str) -> None:
+    """Name a status and its containers."""
+    containers.with_ancestors(status).change(name=name)
+
+
+def _cancel_container(status: UserTaskStatus) -> bool:
+    if not row(status).not_final().exists():
+        return False
+    containers.cancel_members(status)
+    containers.cancel_container(status)
+    containers.settle(status)
+    return True
+
+
+def _fail(status: UserTaskStatus, text: str | None) -> bool:
+    with transaction.atomic(using=status._state.db):
+        moved = row(status).move(State.FAILED, finished=timezone.now())
+        if text is not None:
+            containers.add_error(status, text)
+    if moved:
+        status.state = State.FAILED.value
+        containers.fail(status, text)
+        _stopped(status, State.FAILED)
+    return moved
+
+
+def _stopped(status: UserTaskStatus, state: str) -> bool:
+    status.state = str(state)
+    notifications.stopped(row(status))
+    containers.settle(status)
+    return True
+
+
+def _take_back_steps(status: UserTaskStatus) -> None:
+    if status.completed_steps:
+        add_steps(status, completed=-status.completed_steps)

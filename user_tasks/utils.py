@@ -1,0 +1,132 @@
+"""Celery's message protocols 1 and 2, and what both say about a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from celery import chain
+from kombu.utils.functional import maybe_list
+
+
+@dataclass(frozen=True)
+class Message:
+    """A task about to be published: itself, what follows it, and the group and chord that it belongs to."""
+
+    task_id: str
+    task: str
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] | None = None
+    retries: int = 0
+    group: str | None = None
+    links: Sequence[Mapping[str, Any]] = ()
+    """Signatures of the rest of the chain, in running order."""
+    chord: Mapping[str, Any] | None = None
+    """Signature of the body."""
+
+
+def read_message(sender: str, body: Any, headers: Mapping[str, Any] | None) -> Message:
+    """Return what ``before_task_publish`` says, in either protocol: a dict body is 1, a tuple is 2."""
+    if isinstance(body, Mapping):
+        return _read_proto1(sender, body)
+    args, kwargs, embed = body
+    headers = headers or {}
+    return Message(
+        task_id=headers["id"],
+        task=headers.get("task") or sender,
+        args=args or (),
+        kwargs=kwargs or {},
+        retries=headers.get("retries") or 0,
+        group=headers.get("group"),
+        links=tuple(_chain_of(embed or {}) or ()),
+        chord=(embed or {}).get("chord"),
+    )
+
+
+def call_message(task: str, args: Any, kwargs: Any, options: Mapping[str, Any]) -> Message:
+    """Return the message that ``apply_async`` is about to make of its arguments."""
+    return Message(
+        task_id=options.get("task_id") or task,
+        task=task,
+        args=args or (),
+        kwargs=kwargs or {},
+        group=options.get("group_id"),
+        links=tuple(_chain_of(options) or _linked(options.get("link"))),
+        chord=options.get("chord"),
+    )
+
+
+def proto2_to_proto1(body: tuple[Any, Any, Mapping[str, Any]], headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message of protocol 2 in the shape of protocol 1; the message itself is not changed.
+
+    The rest of a chain, if any, is the last of the callbacks.
+    """
+    args, kwargs, embed = body
+    embedded = extract_proto2_embed(**{**embed, "task_chain": _chain_of(embed)})
+    rest = embedded.pop("chain")
+    if rest:
+        embedded["callbacks"] = [*embedded["callbacks"], chain(rest)]
+    return {**extract_proto2_headers(**headers), "args": args, "kwargs": kwargs, **embedded}
+
+
+def extract_proto2_headers(
+    id: str,
+    retries: int,
+    eta: str | None,
+    expires: str | None,
+    group: str | None,
+    timelimit: Sequence[float | None],
+    task: str,
+    **_: Any,
+) -> dict[str, Any]:
+    """Return those headers of protocol 2 that stand in the body of protocol 1."""
+    return {
+        "id": id,
+        "task": task,
+        "retries": retries,
+        "eta": eta,
+        "expires": expires,
+        "utc": True,
+        "taskset": group,
+        "timelimit": timelimit,
+    }
+
+
+def extract_proto2_embed(
+    callbacks: Sequence[Any] | None = None,
+    errbacks: Sequence[Any] | None = None,
+    task_chain: Sequence[Any] | None = None,
+    chord: Any = None,
+    **_: Any,
+) -> dict[str, Any]:
+    """Return the embedded signatures of protocol 2."""
+    return {"callbacks": callbacks or [], "errbacks": errbacks or [], "chain": task_chain, "chord": chord}
+
+
+def _chain_of(embed: Mapping[str, Any]) -> list[Any] | None:
+    """Return the rest of a chain in running order; Celery stores it reversed, under another name than ours."""
+    if embed.get("task_chain"):
+        return list(embed["task_chain"])
+    return list(reversed(embed["chain"])) if embed.get("chain") else None
+
+
+def _read_proto1(sender: str, body: Mapping[str, Any]) -> Message:
+    return Message(
+        task_id=body["id"],
+        task=body.get("task") or sender,
+        args=body.get("args") or (),
+        kwargs=body.get("kwargs") or {},
+        retries=body.get("retries") or 0,
+        group=body.get("taskset"),
+        links=tuple(_linked(body.get("callbacks"))),
+        chord=body.get("chord"),
+    )
+
+
+def _linked(callbacks: Any) -> list[Mapping[str, Any]]:
+    """Return a chain that protocol 1 stores as callbacks of callbacks; a mere callback has no id yet."""
+    for callback in maybe_list(callbacks) or ():
+        if callback["options"].get("task_id"):
+            return [callback, *_linked(callback["options"].get("link"))]
+    return []

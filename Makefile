@@ -78,7 +78,9 @@ quality: install ## Check style, types, migrations, architecture, templates and 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	cd demo && ../$(BIN)/python -m mypy --config-file mypy.ini --cache-dir ../.mypy_cache/demo
 	$(BIN)/python -W error::DeprecationWarning manage.py makemigrations --check --dry-run
+	$(BIN)/python -W error::DeprecationWarning demo/manage.py makemigrations --check --dry-run
 	$(BIN)/python -m pytest -W error tests/test_architecture.py tests/test_packaging.py
 ifneq ($(TEMPLATES),)
 	$(BIN)/djlint --quiet --check $(TEMPLATES)

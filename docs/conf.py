@@ -19,7 +19,7 @@ author = "The django-user-tasks contributors"
 copyright = "The django-user-tasks contributors"
 version = release = __version__
 
-extensions = ["sphinx.ext.autodoc"]
+extensions = ["sphinx.ext.autodoc", "sphinxcontrib.openapi"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"{project} {release}"

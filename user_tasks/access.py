@@ -24,18 +24,18 @@ def allows(user: Any, action: str, subject: Model | type[Model]) -> bool:
     return bool(user.has_perms([name]) and user.has_perms([name], subject))
 
 
-def visible_statuses(
-    request: Any, queryset: QuerySet[UserTaskStatus], view: Any = None
-) -> QuerySet[UserTaskStatus]:
+def visible_statuses(request: Any, queryset: QuerySet[UserTaskStatus], view: Any = None) -> QuerySet[UserTaskStatus]:
     """Return the statuses that the project's filters leave for this request."""
-    return _filtered(settings.USER_TASKS_STATUS_FILTERS, request, queryset, view)
+    filtered: QuerySet[UserTaskStatus] = _filtered(settings.USER_TASKS_STATUS_FILTERS, request, queryset, view)
+    return filtered
 
 
 def visible_artifacts(
     request: Any, queryset: QuerySet[UserTaskArtifact], view: Any = None
 ) -> QuerySet[UserTaskArtifact]:
     """Return the artifacts that the project's filters leave for this request."""
-    return _filtered(settings.USER_TASKS_ARTIFACT_FILTERS, request, queryset, view)
+    filtered: QuerySet[UserTaskArtifact] = _filtered(settings.USER_TASKS_ARTIFACT_FILTERS, request, queryset, view)
+    return filtered
 
 
 def _filtered(backends: tuple[Any, ...], request: Any, queryset: Any, view: Any) -> Any:

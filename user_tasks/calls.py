@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import Any, Protocol
 
 from .recording import Description
@@ -31,7 +30,6 @@ Lookup = Callable[[str], TrackedTask | None]
 """Returns the task of a name; None if it is none of ours."""
 
 
-@cache
 def signature_of(task_class: type) -> inspect.Signature:
     """Return the parameters with which a task is called, without the `self` of a bound one."""
     run = inspect.getattr_static(task_class, "run")

@@ -65,7 +65,7 @@ def start_waiting(status: UserTaskStatus) -> None:
 
 
 def enter_custom_state(status: UserTaskStatus, state: str) -> None:
-    """Show a member's custom state on its containers, up to the first group: its members would contradict each other."""
+    """Show a member's custom state on its containers, up to the first group, where several would compete."""
     chain = []
     for container in ancestors(status):
         if container.task_class == GROUP:

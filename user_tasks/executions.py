@@ -21,9 +21,7 @@ def begin(task: TrackedTask, task_id: str, args: Sequence[Any], kwargs: Mapping[
     return status
 
 
-def recorded_late(
-    task: TrackedTask, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> UserTaskStatus:
+def recorded_late(task: TrackedTask, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> UserTaskStatus:
     """Return the status of an eager task, or of one whose publisher's transaction is still open, made here."""
     plan = canvas.Planner(lambda _name: task).message(Message(task_id, task.name, args, kwargs))
     recording.enqueued(plan.nodes)

@@ -18,6 +18,9 @@ from .conf import artifact_storage
 from .querysets import UserTaskArtifactQuerySet, UserTaskStatusQuerySet
 from .states import State
 
+if TYPE_CHECKING:
+    from django_stubs_ext.db.models.manager import RelatedManager
+
 NAME_LENGTH = 255
 STATE_LENGTH = 128
 TASK_CLASS_LENGTH = 128
@@ -38,15 +41,11 @@ class UserTaskStatus(TimeStampedModel):
     RETRYING = State.RETRYING.value
     STATE_TRANSLATIONS = states.TRANSLATIONS
 
-    uuid = models.UUIDField(
-        default=uuid4, unique=True, editable=False, help_text=_("Unique ID for use in APIs")
-    )
+    uuid = models.UUIDField(default=uuid4, unique=True, editable=False, help_text=_("Unique ID for use in APIs"))
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, help_text=_("The user who triggered the task")
     )
-    task_id = models.CharField(
-        max_length=128, unique=True, db_index=True, help_text=_("ID of the task in its queue")
-    )
+    task_id = models.CharField(max_length=128, unique=True, db_index=True, help_text=_("ID of the task in its queue"))
     parent = models.ForeignKey(
         "self",
         null=True,
@@ -55,9 +54,7 @@ class UserTaskStatus(TimeStampedModel):
         help_text=_("The container that the task belongs to"),
     )
     is_container = models.BooleanField(default=False, help_text=_("Whether this stands for other tasks"))
-    task_class = models.CharField(
-        max_length=TASK_CLASS_LENGTH, help_text=_("Name of the task or kind of container")
-    )
+    task_class = models.CharField(max_length=TASK_CLASS_LENGTH, help_text=_("Name of the task or kind of container"))
     name = models.CharField(max_length=NAME_LENGTH, help_text=_("The name that the user reads"))
     state = models.CharField(max_length=STATE_LENGTH, default=PENDING, help_text=_("What the task is doing"))
     completed_steps = models.BigIntegerField(default=0, help_text=_("Steps done"))
@@ -65,9 +62,7 @@ class UserTaskStatus(TimeStampedModel):
     attempts = models.IntegerField(default=1, help_text=_("How often it has been tried"))
     started = models.DateTimeField(null=True, editable=False, help_text=_("When the current attempt began"))
     finished = models.DateTimeField(null=True, editable=False, help_text=_("When it came to rest"))
-    heartbeat = models.DateTimeField(
-        null=True, editable=False, help_text=_("When its worker last showed life")
-    )
+    heartbeat = models.DateTimeField(null=True, editable=False, help_text=_("When its worker last showed life"))
 
     objects = UserTaskStatusQuerySet.as_manager()
 
@@ -77,7 +72,7 @@ class UserTaskStatus(TimeStampedModel):
         permissions = [("cancel_usertaskstatus", "Can cancel user task status")]
 
     if TYPE_CHECKING:
-        artifacts: models.manager.RelatedManager[UserTaskArtifact]
+        artifacts: RelatedManager[UserTaskArtifact]
         parent_id: int | None
         user_id: Any
 
@@ -166,12 +161,12 @@ class UserTaskStatus(TimeStampedModel):
 class ArtifactFile(FieldFile):
     """A file in the storage that the settings name at the time."""
 
-    def __init__(self, instance: models.Model, field: models.FileField[Any, Any], name: str | None) -> None:
+    def __init__(self, instance: models.Model, field: models.FileField, name: str | None) -> None:
         super().__init__(instance, field, name)
         self.storage = artifact_storage()
 
 
-class ArtifactFileField(models.FileField):  # type: ignore[type-arg]  # not generic at run time
+class ArtifactFileField(models.FileField):
     """A plain FileField to migrations, whatever the settings."""
 
     attr_class = ArtifactFile
@@ -185,16 +180,10 @@ class ArtifactFileField(models.FileField):  # type: ignore[type-arg]  # not gene
 class UserTaskArtifact(TimeStampedModel):
     """An output of a task: a text, a link or a file."""
 
-    uuid = models.UUIDField(
-        default=uuid4, unique=True, editable=False, help_text=_("Unique ID for use in APIs")
-    )
+    uuid = models.UUIDField(default=uuid4, unique=True, editable=False, help_text=_("Unique ID for use in APIs"))
     status = models.ForeignKey(UserTaskStatus, on_delete=models.CASCADE, related_name="artifacts")
-    name = models.CharField(
-        max_length=NAME_LENGTH, default="Output", help_text=_("The name that the user reads")
-    )
-    file = ArtifactFileField(
-        null=True, blank=True, storage=artifact_storage, upload_to="user_tasks/%Y/%m/%d/"
-    )
+    name = models.CharField(max_length=NAME_LENGTH, default="Output", help_text=_("The name that the user reads"))
+    file = ArtifactFileField(null=True, blank=True, storage=artifact_storage, upload_to="user_tasks/%Y/%m/%d/")
     url = models.TextField(blank=True, validators=[URLValidator()])
     text = models.TextField(blank=True)
 

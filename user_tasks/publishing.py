@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 _NOTHING: frozenset[str] = frozenset()
 _recorded: ContextVar[frozenset[str]] = ContextVar("user_tasks_recorded", default=_NOTHING)
-_publish_members = group._apply_tasks
+_publish_members = group._apply_tasks  # type: ignore[attr-defined]  # not in the stubs
 
 
 def recorded() -> frozenset[str]:
@@ -34,7 +34,7 @@ def recorded() -> frozenset[str]:
 
 def instrument() -> None:
     """Record groups as a whole from now on."""
-    group._apply_tasks = _recording_first
+    group._apply_tasks = _recording_first  # type: ignore[attr-defined]  # not in the stubs
 
 
 @wraps(_publish_members)

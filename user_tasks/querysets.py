@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
     from django.contrib.auth.models import AnonymousUser
 
-    from .models import UserTaskStatus
+    from .models import UserTaskArtifact, UserTaskStatus
 
 WITH_CONTAINERS = "parent__parent__parent"
 """What is read along with a status, so that its containers need no queries of their own."""
@@ -87,9 +87,7 @@ class UserTaskStatusQuerySet(models.QuerySet["UserTaskStatus"]):
 
     def finish(self) -> bool:
         """Set the time at which a row in a final state came to rest; tell whether it was not at rest before."""
-        return bool(
-            self.filter(finished__isnull=True, state__in=states.FINAL).change(finished=timezone.now())
-        )
+        return bool(self.filter(finished__isnull=True, state__in=states.FINAL).change(finished=timezone.now()))
 
     def add_steps(self, completed: int = 0, total: int = 0) -> int:
         """Add to the counters, in the database; return how many rows there were."""

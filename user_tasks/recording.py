@@ -9,7 +9,7 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
-from django.db import DataError, IntegrityError, transaction
+from django.db import DataError, IntegrityError, connection, transaction
 
 from . import containers, texts, transitions
 from .models import NAME_LENGTH, TASK_CLASS_LENGTH, UserTaskStatus
@@ -190,6 +190,6 @@ def _insert_rows(
         for node in nodes
     ]
     UserTaskStatus.objects.bulk_create(rows)
-    if any(row.pk is None and row.is_container for row in rows):
+    if any(row.is_container for row in rows) and not connection.features.can_return_rows_from_bulk_insert:
         return UserTaskStatus.objects.in_bulk([row.task_id for row in rows], field_name="task_id")
     return {row.task_id: row for row in rows}

@@ -52,9 +52,7 @@ def _alive(roots: list[int]) -> set[int]:
     while level:
         members = UserTaskStatus.objects.filter(parent__in=level)
         alive |= {
-            level[parent]
-            for parent in beating.filter(parent__in=level).values_list("parent", flat=True)
-            if parent
+            level[parent] for parent in beating.filter(parent__in=level).values_list("parent", flat=True) if parent
         }
         inner = members.filter(is_container=True).values_list("pk", "parent")
         level = {pk: level[parent] for pk, parent in inner if parent}

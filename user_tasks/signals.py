@@ -66,9 +66,7 @@ def task_succeeded(sender: Any = None, **_kwargs: Any) -> None:
 
 
 @task_failure.connect
-def task_failed(
-    sender: Any = None, task_id: str | None = None, exception: Any = None, **_kwargs: Any
-) -> None:
+def task_failed(sender: Any = None, task_id: str | None = None, exception: Any = None, **_kwargs: Any) -> None:
     if isinstance(sender, UserTaskMixin):
         recording.failed(task_id or sender.request.id, sender.error_message(exception))
 
@@ -102,7 +100,7 @@ def end_user_task(sender: Any = None, task_id: str | None = None, state: Any = N
 
 
 @user_tasks_revoked.connect
-def revoke_tasks(sender: Any, task_ids: Iterable[str], **_kwargs: Any) -> None:
+def revoke_tasks(task_ids: Iterable[str], **_kwargs: Any) -> None:
     """Tell the workers; the database has it already, so a broker that is down only makes the workers learn it later."""
     ids = list(task_ids)
     try:
@@ -115,7 +113,7 @@ def _close_obsolete_connections() -> None:
     """Drop connections past their age or use, unless a transaction is going on."""
     try:
         in_transaction = transaction.get_connection().in_atomic_block
-    except Exception:
+    except Exception:  # noqa: BLE001 - without a connection there is none to close
         return
     if not in_transaction:
         close_old_connections()

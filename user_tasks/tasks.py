@@ -22,12 +22,8 @@ def _halting(hook: Callable[..., Any]) -> Callable[..., Any]:
     """Run the task, and the project's own `before_start`, only if it has not been canceled."""
 
     @wraps(hook)
-    def before_start(
-        self: UserTaskMixin, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> Any:
-        status = getattr(self.request, "user_task_status", None) or _begin_if_tracked(
-            self, task_id, args, kwargs
-        )
+    def before_start(self: UserTaskMixin, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        status = getattr(self.request, "user_task_status", None) or _begin_if_tracked(self, task_id, args, kwargs)
         if status is not None and status.state == State.CANCELED:
             raise TaskCanceledException(f"Task {task_id} has been canceled.")
         return hook(self, task_id, args, kwargs)
@@ -50,9 +46,7 @@ def _checking(hook: Callable[..., Any]) -> Callable[..., Any]:
     """Publish only what says who triggered it, where the project asks for that."""
 
     @wraps(hook)
-    def apply_async(
-        self: UserTaskMixin, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any
-    ) -> Any:
+    def apply_async(self: UserTaskMixin, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
         if settings.USER_TASKS_STRICT_PUBLISH:
             plan = canvas.Planner(tracked_task).message(call_message(self.name, args, kwargs, options))
             recording.check_users({node.user_id for node in plan.nodes})
@@ -90,12 +84,12 @@ class UserTaskMixin:
             cls.throws = (*expected, TaskCanceledException)
 
     @classmethod
-    def generate_name(cls, arguments_dict: dict[str, Any]) -> str:
+    def generate_name(cls, arguments_dict: dict[str, Any]) -> str:  # noqa: ARG003 - for those who override it
         """Return the name that users read: by default that of the task function."""
         return cls.__name__
 
     @staticmethod
-    def calculate_total_steps(arguments_dict: dict[str, Any]) -> int:
+    def calculate_total_steps(arguments_dict: dict[str, Any]) -> int:  # noqa: ARG004 - for those who override it
         """Return how many steps the task will take, before it adds any itself: by default 1."""
         return 1
 
@@ -127,9 +121,7 @@ class UserTaskMixin:
         """
         request = self.request
         if request.id is None:
-            raise RuntimeError(
-                f"{self.name} has no status: it is called as a function. Use delay() or apply()."
-            )
+            raise RuntimeError(f"{self.name} has no status: it is called as a function. Use delay() or apply().")
         status = recording.status_of(request.id)
         if status is None:
             if getattr(request, "user_task_status", None) is not None:
@@ -139,7 +131,7 @@ class UserTaskMixin:
         return status
 
 
-class UserTask(UserTaskMixin, DjangoTask):
+class UserTask(UserTaskMixin, DjangoTask):  # type: ignore[type-arg]  # not generic at run time
     """Base class of tasks that users trigger: ``@shared_task(base=UserTask, bind=True)``."""
 
     abstract = True

@@ -43,7 +43,7 @@ def exception_text(exception: BaseException) -> str:
     """Return ``str(exception)``, or the name of its class where that is empty or fails."""
     try:
         return str(exception) or type(exception).__name__
-    except Exception:
+    except Exception:  # noqa: BLE001 - a project's `__str__` may raise anything
         return type(exception).__name__
 
 

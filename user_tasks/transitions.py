@@ -43,9 +43,7 @@ def refresh(status: UserTaskStatus) -> bool:
     holder = status
     while (container := holder._state.fields_cache.get("parent")) is not None:
         known[container.pk] = holder = container
-    there = {
-        values["pk"]: values for values in containers.rows(status).filter(pk__in=known).values("pk", *SHOWN)
-    }
+    there = {values["pk"]: values for values in containers.rows(status).filter(pk__in=known).values("pk", *SHOWN)}
     for pk, values in there.items():
         vars(known[pk]).update({field: values[field] for field in SHOWN})
     return status.pk in there

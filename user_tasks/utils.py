@@ -70,8 +70,8 @@ def proto2_to_proto1(body: tuple[Any, Any, Mapping[str, Any]], headers: Mapping[
     return {**extract_proto2_headers(**headers), "args": args, "kwargs": kwargs, **embedded}
 
 
-def extract_proto2_headers(
-    id: str,
+def extract_proto2_headers(  # noqa: PLR0917 - the headers, by their names in the message
+    id: str,  # noqa: A002 - as Celery names it
     retries: int,
     eta: str | None,
     expires: str | None,

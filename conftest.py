@@ -1,3 +1,95 @@
 """Fixtures of our own tests, at the root: a suite dropped into ``tests/`` brings its own ``conftest.py``."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import User
+
+from user_tasks import user_task_stopped, user_tasks_revoked
+from user_tasks.models import UserTaskArtifact, UserTaskStatus
+
+
+@pytest.fixture
+def make_user(db: None) -> Callable[..., User]:
+    """Return a factory of users, named one by one unless told otherwise."""
+    numbers = count(1)
+
+    def make(username: str | None = None, **fields: Any) -> User:
+        return User.objects.create_user(username or f"user{next(numbers)}", **fields)
+
+    return make
+
+
+@pytest.fixture
+def owner(make_user: Callable[..., User]) -> User:
+    """The user whom statuses belong to unless they are given another."""
+    return make_user("owner")
+
+
+@pytest.fixture
+def make_status(owner: User) -> Callable[..., UserTaskStatus]:
+    """Return a factory of statuses; the steps of a task are added to its containers, as at its enqueuing."""
+
+    def make(**fields: Any) -> UserTaskStatus:
+        values = {"user": owner, "task_id": str(uuid4()), "task_class": "shop.export", "name": "Export"}
+        status = UserTaskStatus.objects.create(**{**values, "total_steps": 1, **fields})
+        container = status.parent
+        while container is not None:
+            container.total_steps += status.total_steps
+            container.save()
+            container = container.parent
+        return status
+
+    return make
+
+
+@pytest.fixture
+def make_container(make_status: Callable[..., UserTaskStatus]) -> Callable[..., UserTaskStatus]:
+    """Return a factory of empty chains, groups and chords, by their task class."""
+
+    def make(task_class: str, **fields: Any) -> UserTaskStatus:
+        return make_status(**{"task_class": task_class, "is_container": True, "total_steps": 0, **fields})
+
+    return make
+
+
+@pytest.fixture
+def make_artifact() -> Callable[..., UserTaskArtifact]:
+    """Return a factory of artifacts."""
+
+    def make(status: UserTaskStatus, **fields: Any) -> UserTaskArtifact:
+        return UserTaskArtifact.objects.create(status=status, **fields)
+
+    return make
+
+
+@pytest.fixture
+def stopped() -> Iterator[list[UserTaskStatus]]:
+    """The statuses that `user_task_stopped` was sent with, in order."""
+    statuses: list[UserTaskStatus] = []
+
+    def receive(sender: type[UserTaskStatus], status: UserTaskStatus, **_: Any) -> None:
+        assert sender is UserTaskStatus
+        statuses.append(status)
+
+    user_task_stopped.connect(receive)
+    yield statuses
+    user_task_stopped.disconnect(receive)
+
+
+@pytest.fixture
+def revoked() -> Iterator[list[str]]:
+    """The task ids that `user_tasks_revoked` was sent with, in order."""
+    ids: list[str] = []
+
+    def receive(task_ids: list[str], **_: Any) -> None:
+        ids.extend(task_ids)
+
+    user_tasks_revoked.connect(receive)
+    yield ids
+    user_tasks_revoked.disconnect(receive)

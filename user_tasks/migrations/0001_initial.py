@@ -116,9 +116,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "name",
-                    models.CharField(
-                        default="Output", help_text="The name that the user reads", max_length=255
-                    ),
+                    models.CharField(default="Output", help_text="The name that the user reads", max_length=255),
                 ),
                 ("file", models.FileField(blank=True, null=True, upload_to="user_tasks/%Y/%m/%d/")),
                 ("url", models.URLField(blank=True)),

@@ -12,7 +12,7 @@ MODIFY = "ALTER TABLE {} MODIFY uuid {} NOT NULL"
 
 
 def tables(apps: Any, schema_editor: BaseDatabaseSchemaEditor, *, native: bool) -> Iterator[str]:
-    """Yield the tables whose uuid column is native, or is not, on a database where Django expects it to be."""
+    """Yield the tables whose uuid column is native, or is not, where Django expects it to be."""
     connection = schema_editor.connection
     if connection.vendor != "mysql" or not connection.features.has_native_uuid_field:
         return

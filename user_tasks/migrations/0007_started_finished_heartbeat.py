@@ -20,8 +20,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="usertaskstatus",
             name="heartbeat",
-            field=models.DateTimeField(
-                editable=False, help_text="When its worker last showed life", null=True
-            ),
+            field=models.DateTimeField(editable=False, help_text="When its worker last showed life", null=True),
         ),
     ]

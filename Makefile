@@ -69,7 +69,7 @@ test-services: install $(VENV)/services ## Run the tests on PostgreSQL with Redi
 		$(BIN)/python -m pytest $(PYTEST_OPTIONS) -m 'not browser and not node' $(PYTEST_ARGS)
 
 test-matrix: install ## Run the tests on other versions of Python, Django and Celery.
-	$(BIN)/tox run --quiet --quiet -e $(MATRIX) -- $(PYTEST_ARGS)
+	$(BIN)/tox run --quiet -e $(MATRIX) -- $(PYTEST_ARGS)
 
 test-browser: install ## Run the tests that need Chromium or Node.js.
 	$(BIN)/python -m pytest -W error --timeout=300 -m 'browser or node' $(PYTEST_ARGS)

@@ -31,7 +31,7 @@ RINGS = {
     },
     "celery": {"calls", "canvas", "executions", "publishing", "signals", "tasks", "utils"},
     "rules": {"rules"},
-    "rest": {"filters", "pagination", "serializers", "urls", "views"},
+    "rest": {"filters", "openapi", "pagination", "serializers", "urls", "views"},
     "html": {"pages", "templatetags"},
     "operations": {"admin", "checks", "management"},
     "start": {"apps"},

@@ -40,7 +40,7 @@ def purge(older_than: timedelta) -> int:
     last = 0
     while batch := list(old.filter(pk__gt=last).values_list("pk", flat=True)[:BATCH]):
         last = batch[-1]
-        purged += _delete_trees([pk for pk in batch if pk not in _alive(batch)])
+        purged += _delete_trees(sorted(set(batch) - _alive(batch)))
     return purged
 
 

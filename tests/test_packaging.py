@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -77,3 +78,69 @@ def test_wheel_metadata(distributions: Path) -> None:
     assert metadata["Version"] == user_tasks.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
     assert SpecifierSet(metadata["Requires-Python"]) == SpecifierSet(">=3.11")
+
+
+PROJECT_SETTINGS = """
+INSTALLED_APPS += ["rest_framework", "user_tasks", "shop"]
+ROOT_URLCONF = "shop.urls"
+CELERY_TASK_ALWAYS_EAGER = True
+"""
+PROJECT_URLS = """
+from django.urls import include, path
+
+urlpatterns = [path("api/", include("user_tasks.urls"))]
+"""
+PROJECT_TASKS = """
+from celery import Celery
+from user_tasks.tasks import UserTask
+
+app = Celery("shop")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+
+
+@app.task(base=UserTask, bind=True)
+def export(self, user_id):
+    self.status.set_state("Writing")
+"""
+PROJECT_USE = """
+from pathlib import Path
+
+import user_tasks
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from shop.tasks import export
+from user_tasks.models import UserTaskStatus
+
+assert Path(user_tasks.__file__).is_relative_to({site!r}), user_tasks.__file__
+user = User.objects.create_user("someone")
+user.user_permissions.set(Permission.objects.filter(content_type__app_label="user_tasks"))
+export.delay(user_id=user.pk)
+assert UserTaskStatus.objects.get().state == UserTaskStatus.SUCCEEDED
+client = Client(headers={{"host": "localhost"}})
+client.force_login(user)
+assert [status["name"] for status in client.get("/api/tasks/").json()] == ["export"]
+"""
+
+
+def test_wheel_works_in_a_fresh_project_and_can_be_removed(distributions: Path, tmp_path: Path) -> None:
+    site, project = tmp_path / "site", tmp_path / "project"
+    project.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(site), "DJANGO_SETTINGS_MODULE": "shop.settings"}
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, *arguments]
+        result = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    wheel = str(next(distributions.glob("*.whl")))
+    run("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site), wheel)
+    run("-m", "django", "startproject", "shop", ".", "--settings", "django.conf.global_settings")
+    with (project / "shop" / "settings.py").open("a") as settings_file:
+        settings_file.write(PROJECT_SETTINGS)
+    (project / "shop" / "urls.py").write_text(PROJECT_URLS)
+    (project / "shop" / "tasks.py").write_text(PROJECT_TASKS)
+    run("manage.py", "migrate")
+    run("manage.py", "shell", "--no-imports", "--command", PROJECT_USE.format(site=str(site)))
+    run("manage.py", "migrate", "user_tasks", "zero")
+    assert "user_tasks" not in run("manage.py", "inspectdb")

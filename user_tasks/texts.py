@@ -33,7 +33,7 @@ def error_text(value: Any) -> str:
     if isinstance(value, BaseException):
         text = exception_text(value)
     elif isinstance(value, str | Promise):
-        text = str(value)
+        text = _as_string(value)
     else:
         text = _as_json(value)
     return _capped(clean(text))
@@ -41,17 +41,21 @@ def error_text(value: Any) -> str:
 
 def exception_text(exception: BaseException) -> str:
     """Return ``str(exception)``, or the name of its class where that is empty or fails."""
+    return _as_string(exception) or type(exception).__name__
+
+
+def _as_string(value: object) -> str:
     try:
-        return str(exception) or type(exception).__name__
+        return str(value)
     except Exception:  # noqa: BLE001 - a project's `__str__` may raise anything
-        return type(exception).__name__
+        return type(value).__name__
 
 
 def _as_json(value: object) -> str:
     try:
         return json.dumps(value)
     except (TypeError, ValueError, RecursionError):
-        return str(value)
+        return _as_string(value)
 
 
 def _capped(text: str) -> str:

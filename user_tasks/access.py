@@ -17,7 +17,12 @@ def permission(action: str, model: type[Model]) -> str:
 
 
 def allows(user: Any, action: str, subject: Model | type[Model]) -> bool:
-    """Tell whether the user may do this to an object, or, given a model, to any object at all."""
+    """Tell whether the user may do this to an object, or, given a model, to any object at all.
+
+    An anonymous user may do nothing, as in the API.
+    """
+    if not user.is_authenticated:
+        return False
     if isinstance(subject, type):
         return bool(user.has_perms([permission(action, subject)]))
     name = permission(action, type(subject))

@@ -1,0 +1,26 @@
+"""Which statuses and artifacts a request is shown, unless the settings name other filters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rest_framework.filters import BaseFilterBackend
+
+if TYPE_CHECKING:
+    from rest_framework.request import Request
+
+
+class StatusFilterBackend(BaseFilterBackend):
+    """Shows superusers everything, others what they triggered, anonymous users nothing."""
+
+    def filter_queryset(self, request: Request, queryset: Any, view: Any) -> Any:
+        """Return the statuses that the request's user may be shown."""
+        return queryset.visible_to(request.user)
+
+
+class ArtifactFilterBackend(BaseFilterBackend):
+    """Shows superusers everything, others the outputs of what they triggered, anonymous users nothing."""
+
+    def filter_queryset(self, request: Request, queryset: Any, view: Any) -> Any:
+        """Return the artifacts that the request's user may be shown."""
+        return queryset.visible_to(request.user)

@@ -1,0 +1,74 @@
+"""What the API tells about statuses and artifacts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Prefetch, prefetch_related_objects
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from .models import UserTaskArtifact, UserTaskStatus
+
+
+def file_url(artifact: UserTaskArtifact) -> str:
+    """Return the URL of the artifact's file just as its storage gives it; empty where there is no file or no URL."""
+    try:
+        return str(artifact.file.url)
+    except (NotImplementedError, ValueError):
+        return ""
+
+
+class StatusSerializer(serializers.ModelSerializer[UserTaskStatus]):
+    """How far a task is, and where its outputs are."""
+
+    state_text = serializers.CharField(read_only=True, help_text="The state in the language of the request")
+    artifacts: Any = serializers.HyperlinkedRelatedField(
+        many=True, read_only=True, view_name="usertaskartifact-detail", lookup_field="uuid"
+    )
+
+    class Meta:
+        model = UserTaskStatus
+        fields = (
+            "name",
+            "state",
+            "state_text",
+            "completed_steps",
+            "total_steps",
+            "attempts",
+            "created",
+            "modified",
+            "artifacts",
+        )
+        extra_kwargs = {steps: {"coerce_to_string": False} for steps in ("completed_steps", "total_steps")}
+
+
+class ArtifactSerializer(serializers.ModelSerializer[UserTaskArtifact]):
+    """An output of a task: a text, a link or a file."""
+
+    status: Any = serializers.HyperlinkedRelatedField(
+        read_only=True, view_name="usertaskstatus-detail", lookup_field="uuid"
+    )
+    file = serializers.SerializerMethodField(help_text="Where the file is, just as its storage says, or empty")
+
+    class Meta:
+        model = UserTaskArtifact
+        fields = ("name", "created", "modified", "status", "file", "text", "url")
+
+    @extend_schema_field({"type": "string", "format": "uri-reference"})
+    def get_file(self, artifact: UserTaskArtifact) -> str:
+        """Return the file's URL."""
+        return file_url(artifact)
+
+
+def prefetch_artifact_links(serializer: Any) -> None:
+    """Read what the URLs of artifacts take, for all statuses of a serializer at once, without the contents.
+
+    Nothing is read where there is no instance, or where a project's serializer shows the artifacts otherwise.
+    """
+    field = getattr(serializer, "child", serializer).fields.get("artifacts")
+    linked = isinstance(getattr(field, "child_relation", None), serializers.HyperlinkedRelatedField)
+    if serializer.instance is not None and linked:
+        statuses = list(serializer.instance) if hasattr(serializer, "child") else [serializer.instance]
+        links = UserTaskArtifact.objects.only("uuid", "status").order_by("pk")
+        prefetch_related_objects(statuses, Prefetch("artifacts", links))

@@ -1,7 +1,8 @@
 """Settings of the tests; ``celery -A test_settings worker`` starts a worker on them.
 
 Everything is embedded by default. ``DATABASE_URL``, ``CELERY_BROKER_URL`` and ``CELERY_RESULT_BACKEND`` name
-servers instead. A broker of the form ``filesystem:///folder`` keeps its messages in that folder.
+servers instead. A broker of the form ``filesystem:///folder`` keeps its messages in that folder. ``MEDIA_ROOT``,
+``CELERY_DEFAULT_QUEUE`` and ``CELERY_TASK_PROTOCOL`` are for the workers that tests start.
 """
 
 from __future__ import annotations
@@ -16,6 +17,21 @@ from urllib.parse import urlsplit
 import dj_database_url
 from celery import Celery
 
+
+def broker_options(url: str) -> dict[str, Any]:
+    """Return the transport options for a broker: the folders of one on the filesystem."""
+    if not url.startswith("filesystem:"):
+        return {}
+    folder = urlsplit(url).path
+    messages = f"{folder}/messages"
+    return {
+        "control_folder": f"{folder}/control",
+        "data_folder_in": messages,
+        "data_folder_out": messages,
+        "polling_interval": 0.05,
+    }
+
+
 BASE_DIR = Path(__file__).resolve().parent
 MEDIA_DIR = TemporaryDirectory(prefix="user_tasks_media_")
 RESULTS_DIR = TemporaryDirectory(prefix="user_tasks_results_")
@@ -26,7 +42,7 @@ for directory in (MEDIA_DIR, RESULTS_DIR, DATABASE_DIR):
 SECRET_KEY = "only-for-tests"
 ROOT_URLCONF = "test_urls"
 STATIC_URL = "static/"
-MEDIA_ROOT = MEDIA_DIR.name
+MEDIA_ROOT = os.environ.get("MEDIA_ROOT", MEDIA_DIR.name)
 MEDIA_URL = "media/"
 USE_TZ = True
 # TIME_ZONE stays at Django's default, so that a time zone that is not UTC is tested too.
@@ -76,9 +92,7 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {"TITLE": "Django User Tasks"}
 
-DATABASES: dict[str, Any] = {
-    "default": dj_database_url.config(default=f"sqlite:///{BASE_DIR / 'default.db'}")
-}
+DATABASES: dict[str, Any] = {"default": dj_database_url.config(default=f"sqlite:///{BASE_DIR / 'default.db'}")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # A file, not memory: worker processes and live servers share it with the test that started them.
     DATABASES["default"]["TEST"] = {"NAME": str(Path(DATABASE_DIR.name, "test.db"))}
@@ -93,14 +107,11 @@ BROKER_URL = os.environ.get("CELERY_BROKER_URL", "memory://localhost/")
 CELERY_RESULT_BACKEND = os.environ.get("CELERY_RESULT_BACKEND", f"file://{RESULTS_DIR.name}")
 CELERY_IGNORE_RESULT = True
 # A queue for each process of a parallel run, so that none takes the messages of another.
-CELERY_DEFAULT_QUEUE = f"user_tasks_{os.environ.get('PYTEST_XDIST_WORKER', 'tests')}"
-if BROKER_URL.startswith("filesystem:"):
-    BROKER_FOLDER = urlsplit(BROKER_URL).path
-    BROKER_TRANSPORT_OPTIONS = {
-        "control_folder": f"{BROKER_FOLDER}/control",
-        "data_folder_in": f"{BROKER_FOLDER}/messages",
-        "data_folder_out": f"{BROKER_FOLDER}/messages",
-    }
+CELERY_DEFAULT_QUEUE = os.environ.get(
+    "CELERY_DEFAULT_QUEUE", f"user_tasks_{os.environ.get('PYTEST_XDIST_WORKER', 'tests')}"
+)
+CELERY_TASK_PROTOCOL = int(os.environ.get("CELERY_TASK_PROTOCOL", "2"))
+BROKER_TRANSPORT_OPTIONS = broker_options(BROKER_URL)
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "test_settings")
 app = Celery("user_tasks_tests")

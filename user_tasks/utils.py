@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery import chain
+from celery.canvas import maybe_signature
 from kombu.utils.functional import maybe_list
 
 
@@ -19,6 +20,10 @@ class Message:
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] | None = None
     retries: int = 0
+    eta: str | None = None
+    """ISO 8601, of a task that may not run before."""
+    parent_id: str | None = None
+    """The task that publishes this one, where the protocol tells."""
     group: str | None = None
     links: Sequence[Mapping[str, Any]] = ()
     """Signatures of the rest of the chain, in running order."""
@@ -38,6 +43,8 @@ def read_message(sender: str, body: Any, headers: Mapping[str, Any] | None) -> M
         args=args or (),
         kwargs=kwargs or {},
         retries=headers.get("retries") or 0,
+        eta=headers.get("eta"),
+        parent_id=headers.get("parent_id"),
         group=headers.get("group"),
         links=tuple(_chain_of(embed or {}) or ()),
         chord=(embed or {}).get("chord"),
@@ -57,6 +64,15 @@ def call_message(task: str, args: Any, kwargs: Any, options: Mapping[str, Any]) 
     )
 
 
+def last_task(signature: Any) -> Any:
+    """Return the task of a signature that runs last, whose options say what follows and what encloses the whole."""
+    if signature["task"] == "celery.chain":
+        return last_task(signature["kwargs"]["tasks"][-1])
+    if signature["task"] == "celery.chord":
+        return last_task(signature["kwargs"]["body"])
+    return signature
+
+
 def proto2_to_proto1(body: tuple[Any, Any, Mapping[str, Any]], headers: Mapping[str, Any]) -> dict[str, Any]:
     """Return a message of protocol 2 in the shape of protocol 1; the message itself is not changed.
 
@@ -64,9 +80,9 @@ def proto2_to_proto1(body: tuple[Any, Any, Mapping[str, Any]], headers: Mapping[
     """
     args, kwargs, embed = body
     embedded = extract_proto2_embed(**{**embed, "task_chain": _chain_of(embed)})
-    rest = embedded.pop("chain")
-    if rest:
-        embedded["callbacks"] = [*embedded["callbacks"], chain(rest)]
+    links: list[Any] = [maybe_signature(link) for link in embedded.pop("chain") or ()]
+    if links:
+        embedded["callbacks"] = [*embedded["callbacks"], chain(links)]
     return {**extract_proto2_headers(**headers), "args": args, "kwargs": kwargs, **embedded}
 
 
@@ -118,6 +134,7 @@ def _read_proto1(sender: str, body: Mapping[str, Any]) -> Message:
         args=body.get("args") or (),
         kwargs=body.get("kwargs") or {},
         retries=body.get("retries") or 0,
+        eta=body.get("eta"),
         group=body.get("taskset"),
         links=tuple(_linked(body.get("callbacks"))),
         chord=body.get("chord"),
@@ -128,5 +145,5 @@ def _linked(callbacks: Any) -> list[Mapping[str, Any]]:
     """Return a chain that protocol 1 stores as callbacks of callbacks; a mere callback has no id yet."""
     for callback in maybe_list(callbacks) or ():
         if callback["options"].get("task_id"):
-            return [callback, *_linked(callback["options"].get("link"))]
+            return [callback, *_linked(last_task(callback)["options"].get("link"))]
     return []

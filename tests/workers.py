@@ -1,0 +1,174 @@
+"""Real Celery workers, for the tests that need them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+from uuid import uuid4
+
+from django.conf import settings
+from django.db import connection
+from kombu import Connection
+
+from test_settings import BASE_DIR, app, broker_options
+
+PATIENCE = 60
+"""Seconds that a worker may take for what a test waits for."""
+
+Result = TypeVar("Result")
+
+
+def wait_for(condition: Callable[[], Result], what: str = "The condition") -> Result:
+    """Return the first true value of the condition; raise `AssertionError` if none comes in time."""
+    deadline = time.monotonic() + PATIENCE
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"{what} was not met within {PATIENCE} seconds."
+        time.sleep(0.02)
+    return result
+
+
+@dataclass(frozen=True)
+class Route:
+    """A queue of its own on the broker: the tests' own, or one in a folder."""
+
+    folder: Path
+    protocol: int = 2
+    queue: str = field(default_factory=lambda: f"user_tasks_{uuid4().hex[:12]}")
+
+    @property
+    def broker_url(self) -> str:
+        """The broker's address."""
+        return os.environ.get("CELERY_BROKER_URL", f"filesystem://{self.folder}")
+
+    def settings(self) -> dict[str, Any]:
+        """Return what a publisher's settings must say."""
+        return {
+            "BROKER_URL": self.broker_url,
+            "BROKER_TRANSPORT_OPTIONS": broker_options(self.broker_url),
+            "CELERY_DEFAULT_QUEUE": self.queue,
+            "CELERY_TASK_PROTOCOL": self.protocol,
+        }
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a worker that shares database, files and results with this process."""
+        return {
+            **os.environ,
+            "CELERY_BROKER_URL": self.broker_url,
+            "CELERY_DEFAULT_QUEUE": self.queue,
+            "CELERY_RESULT_BACKEND": settings.CELERY_RESULT_BACKEND,
+            "CELERY_TASK_PROTOCOL": str(self.protocol),
+            "DATABASE_URL": _database_url(),
+            "MEDIA_ROOT": settings.MEDIA_ROOT,
+            "PYTHONPATH": os.pathsep.join([str(BASE_DIR / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        }
+
+    def delete(self) -> None:
+        """Remove the queue from the broker."""
+        with Connection(self.broker_url, transport_options=broker_options(self.broker_url)) as broker:
+            channel: Any = broker.default_channel
+            channel.queue_delete(self.queue)
+            channel.exchange_delete(self.queue)
+
+
+class Worker:
+    """A worker process that takes the messages of a route."""
+
+    def __init__(self, route: Route, pool: str = "prefork", concurrency: int = 2) -> None:
+        self.route = route
+        self.log_file = route.folder / f"{route.queue}.log"
+        with self.log_file.open("wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "celery", "-A", "test_settings", "worker"),
+                    *("--include", "worker_tasks", "--queues", route.queue, "--hostname", f"{route.queue}@localhost"),
+                    *("--pool", pool, "--concurrency", str(concurrency), "--loglevel", "INFO"),
+                    *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+                ],
+                cwd=BASE_DIR,
+                env=route.environment(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait_until_ready(self) -> Worker:
+        """Return the worker once it takes messages."""
+        wait_for(self._is_ready, "A worker that is ready")
+        return self
+
+    def _is_ready(self) -> bool:
+        assert self._process.poll() is None, f"The worker has ended:\n{self.log()}"
+        return "localhost ready." in self.log()
+
+    def log(self) -> str:
+        """Return what the worker has logged."""
+        return self.log_file.read_text(errors="replace")
+
+    def tell_to_stop(self) -> None:
+        """Make the worker stop as soon as it can."""
+        self._process.terminate()
+
+    def stop(self) -> None:
+        """Stop the worker, after the tasks that it executes."""
+        self.tell_to_stop()
+        self.wait_until_stopped()
+
+    def wait_until_stopped(self) -> None:
+        """Return once the worker has ended."""
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            raise AssertionError(f"The worker does not stop:\n{self.log()}") from None
+        finally:
+            self.route.delete()
+
+
+@dataclass
+class Workers:
+    """The workers of a test session, each started when first asked for."""
+
+    folder: Path
+    _shared: dict[tuple[int, str, int], Worker] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("control", "messages"):
+            (self.folder / name).mkdir()
+
+    def shared(self, protocol: int = 2, pool: str = "prefork", concurrency: int = 2) -> Worker:
+        """Return the one worker of this kind."""
+        kind = (protocol, pool, concurrency)
+        if kind not in self._shared:
+            self._shared[kind] = Worker(Route(self.folder, protocol), pool, concurrency).wait_until_ready()
+        return self._shared[kind]
+
+    def stop(self) -> None:
+        """Stop all workers."""
+        for worker in self._shared.values():
+            worker.tell_to_stop()
+        for worker in self._shared.values():
+            worker.wait_until_stopped()
+
+
+def forget_broker() -> None:
+    """Make Celery read anew which broker, queue and protocol the settings name."""
+    vars(app)["_pool"] = None
+    vars(app).pop("amqp", None)
+
+
+def _database_url() -> str:
+    """Return the address of the database that this process uses at the moment."""
+    values = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{values['NAME']}"
+    scheme = {"postgresql": "postgres", "mysql": "mysql"}[connection.vendor]
+    user, password, host = (quote(str(values[key]), safe="") for key in ("USER", "PASSWORD", "HOST"))
+    return f"{scheme}://{user}:{password}@{host}:{values['PORT']}/{quote(str(values['NAME']), safe='')}"

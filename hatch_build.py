@@ -26,7 +26,7 @@ def compile_catalogs(locale_directory: Path) -> list[Path]:
 class CompileCatalogs(BuildHookInterface[Any]):
     """Hatchling's entry point."""
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 (hatchling's signature)
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         compile_catalogs(Path(self.root, "user_tasks", "locale"))
 
 

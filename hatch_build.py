@@ -11,10 +11,12 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 def compile_catalogs(locale_directory: Path) -> list[Path]:
-    """Write a ``.mo`` beside each ``.po`` under ``locale_directory`` and return the files written."""
+    """Write a ``.mo`` beside each ``.po`` that changed under ``locale_directory`` and return the files written."""
     written = []
     for source in sorted(locale_directory.glob("*/LC_MESSAGES/*.po")):
         target = source.with_suffix(".mo")
+        if target.is_file() and target.stat().st_mtime >= source.stat().st_mtime:
+            continue
         with source.open("rb") as catalog_file:
             catalog = read_po(catalog_file, locale=source.parts[-3], abort_invalid=True)
         with target.open("wb") as compiled_file:

@@ -10,9 +10,8 @@ from babel.messages.pofile import read_po
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-def compile_catalogs(locale_directory: Path) -> list[Path]:
-    """Write a ``.mo`` beside each ``.po`` that changed under ``locale_directory`` and return the files written."""
-    written = []
+def compile_catalogs(locale_directory: Path) -> None:
+    """Write a ``.mo`` beside each ``.po`` that changed under ``locale_directory``."""
     for source in sorted(locale_directory.glob("*/LC_MESSAGES/*.po")):
         target = source.with_suffix(".mo")
         if target.is_file() and target.stat().st_mtime >= source.stat().st_mtime:
@@ -21,8 +20,6 @@ def compile_catalogs(locale_directory: Path) -> list[Path]:
             catalog = read_po(catalog_file, locale=source.parts[-3], abort_invalid=True)
         with target.open("wb") as compiled_file:
             write_mo(compiled_file, catalog)
-        written.append(target)
-    return written
 
 
 class CompileCatalogs(BuildHookInterface[Any]):

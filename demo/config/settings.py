@@ -1,0 +1,115 @@
+"""Settings of the demo, which listens on this computer only.
+
+Without further ado it keeps everything in one folder: SQLite, messages and results as files. ``DATABASE_URL``,
+``CELERY_BROKER_URL`` and ``CELERY_RESULT_BACKEND`` name servers instead, and ``DEMO_VAR`` another folder.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import dj_database_url
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR = Path(os.environ.get("DEMO_VAR", BASE_DIR / "var")).resolve()
+MESSAGES = VAR / "messages"
+RESULTS = VAR / "results"
+for folder in (MESSAGES, RESULTS):
+    folder.mkdir(parents=True, exist_ok=True)
+
+DEBUG = os.environ.get("DEMO_DEBUG", "1") == "1"
+SECRET_KEY = "only-for-the-demo"
+ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
+ROOT_URLCONF = "config.urls"
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "drf_spectacular",
+    "rest_framework",
+    "rules",
+    "user_tasks",
+    "jobs",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+STATIC_URL = "static/"
+MEDIA_ROOT = VAR / "media"
+MEDIA_URL = "media/"
+USE_TZ = True
+TIME_ZONE = "UTC"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTHENTICATION_BACKENDS = [
+    "rules.permissions.ObjectPermissionBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "index"
+LOGOUT_REDIRECT_URL = "login"
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework.authentication.SessionAuthentication",
+        "rest_framework.authentication.BasicAuthentication",
+    ],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
+SPECTACULAR_SETTINGS = {"TITLE": "Demo of Django User Tasks"}
+
+DATABASES: dict[str, Any] = {"default": dj_database_url.config(default=f"sqlite:///{quote(str(VAR / 'demo.sqlite3'))}")}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # The web server and the worker processes write at the same time.
+    DATABASES["default"]["OPTIONS"] = {
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+        "timeout": 20,
+        "transaction_mode": "IMMEDIATE",
+    }
+
+USER_TASKS_STRICT_PUBLISH = True
+
+CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "filesystem://localhost")
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+if CELERY_BROKER_URL.startswith("filesystem:"):
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "control_folder": str(VAR / "control"),
+        "data_folder_in": str(MESSAGES),
+        "data_folder_out": str(MESSAGES),
+        "polling_interval": 0.1,
+    }
+CELERY_RESULT_BACKEND = os.environ.get("CELERY_RESULT_BACKEND", f"file://{RESULTS}")
+CELERY_TASK_DEFAULT_QUEUE = os.environ.get("DEMO_QUEUE", "demo")
+CELERY_TASK_IGNORE_RESULT = True
+# What a worker had begun when the demo was stopped is begun anew by the next one.
+CELERY_TASK_ACKS_LATE = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 2

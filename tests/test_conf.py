@@ -115,4 +115,5 @@ def test_artifacts_are_written_to_the_storage_of_the_alias(
     assert [path.read_bytes() for path in tmp_path.rglob("*.csv")] == [b"1;2"]
     assert stored.file.storage.location == str(tmp_path)
     assert stored.file.url == f"/elsewhere/{stored.file.name}"
-    assert stored.file.read() == b"1;2"
+    with stored.file.open() as file:
+        assert file.read() == b"1;2"

@@ -527,6 +527,7 @@ def test_artifact_takes_another_file_later(make_status: Callable[..., UserTaskSt
     artifact.file.save(name="second.csv", content=ContentFile(b"2"))
     artifact.save()
     artifact = UserTaskArtifact.objects.get()
-    assert artifact.file.read() == b"2"
+    with artifact.file.open() as file:
+        assert file.read() == b"2"
     assert artifact.file.name != first
     assert re.fullmatch(r"user_tasks/\d{4}/\d\d/\d\d/second\w*\.csv", artifact.file.name)

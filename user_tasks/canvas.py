@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+
 from .calls import Lookup, TrackedTask, arguments_of, describe, user_id_of
 from .containers import CHAIN, CHORD, GROUP
 from .recording import Description, Node
-from .utils import Message
+from .utils import Message, last_task
 
 UNKNOWN_RESULT = None
 """Stands for the result of the previous link, which is the first argument of a mutable signature."""
@@ -37,28 +41,28 @@ class Planner:
 
     def message(self, message: Message) -> Branch:
         """Plan a message: itself, the rest of its chain, and all containers around it."""
-        sequence = self._leaf(message.task, message.task_id, [message.args], message.kwargs or {})
+        sequence = self._leaf(message.task, message.task_id, [message.args], message.kwargs or {}, due(message.eta))
         later = replace(self, user_id=sequence.nodes[0].user_id) if sequence.nodes else self
         return later._followed(sequence, message)
 
     def _followed(self, sequence: Branch, message: Message) -> Branch:
         for link in message.links:
-            sequence += self.signature(link)
+            sequence += self._signature(link)
         if message.links:
             sequence = self._container(CHAIN, _derived(CHAIN, message.task_id), sequence)
-            options = message.links[-1]["options"]
+            options = last_task(message.links[-1])["options"]
             return self._enclosed(sequence, options.get("group_id"), options.get("chord"))
         return self._enclosed(sequence, message.group, message.chord)
 
     def group(self, group_id: str, signatures: Sequence[Any], args: Sequence[Any], chord: Any) -> Branch:
         """Plan a whole group about to be published, whose members get `args` before their own."""
-        members = Branch()
-        for signature in signatures:
-            members += self.signature(signature, args)
-        return self._enclosed(members, group_id, chord)
+        return self._enclosed(self._members(signatures, args), group_id, chord)
 
-    def signature(self, signature: Any, args: Sequence[Any] | None = None) -> Branch:
-        """Plan a signature whose ids are frozen; `args` come before its own, None if they are not known yet."""
+    def _signature(self, signature: Any, args: Sequence[Any] | None = None) -> Branch:
+        """Plan a signature whose ids are frozen.
+
+        `args` come before its own, of one whose message leaves now; they are None where a result still has to come.
+        """
         kind, options, kwargs = signature["task"], signature["options"], signature["kwargs"]
         if kind == CHAIN:
             return self._chain(kwargs["tasks"], args)
@@ -66,14 +70,15 @@ class Planner:
             return self._container(GROUP, options.get("task_id"), self._members(kwargs["tasks"], args))
         if kind == CHORD:
             return self._chord(signature, args)
-        return self._leaf(kind, options.get("task_id"), _possible_args(signature, args), kwargs)
+        when = None if args is None else due(options.get("eta"), options.get("countdown"))
+        return self._leaf(kind, options.get("task_id"), _possible_args(signature, args), kwargs, when)
 
     def _chain(self, links: Sequence[Any], args: Sequence[Any] | None) -> Branch:
         if not links:
             return Branch()
-        sequence = self.signature(links[0], args)
+        sequence = self._signature(links[0], args)
         for link in links[1:]:
-            sequence += self.signature(link)
+            sequence += self._signature(link)
         return self._container(CHAIN, _derived(CHAIN, _id_of(links[0])), sequence)
 
     def _chord(self, signature: Any, args: Sequence[Any] | None) -> Branch:
@@ -84,13 +89,13 @@ class Planner:
         return self._chord_of(group_id, members, body)
 
     def _chord_of(self, group_id: str | None, headers: Branch, body: Any) -> Branch:
-        parts = self._container(GROUP, group_id, headers) + self.signature(body)
+        parts = self._container(GROUP, group_id, headers) + self._signature(body)
         return self._container(CHORD, _derived(CHORD, group_id), parts)
 
     def _members(self, signatures: Sequence[Any], args: Sequence[Any] | None) -> Branch:
         members = Branch()
         for signature in signatures:
-            members += self.signature(signature, args)
+            members += self._signature(signature, args)
         return members
 
     def _enclosed(self, branch: Branch, group_id: str | None, chord: Any) -> Branch:
@@ -99,12 +104,10 @@ class Planner:
             return branch
         if not chord:
             return self._container(GROUP, group_id, branch)
-        options = _last(chord)["options"]
+        options = last_task(chord)["options"]
         outer = options.get("group_id")
         return self._enclosed(
-            self._chord_of(group_id, branch, chord),
-            None if outer == group_id else outer,
-            options.get("chord"),
+            self._chord_of(group_id, branch, chord), None if outer == group_id else outer, options.get("chord")
         )
 
     def _container(self, kind: str, task_id: str | None, members: Branch) -> Branch:
@@ -121,12 +124,13 @@ class Planner:
         task_id: str | None,
         possible_args: Sequence[Sequence[Any]],
         kwargs: Mapping[str, Any],
+        when: datetime | None,
     ) -> Branch:
         task = self.lookup(task_name)
         if task is None or task_id is None:
             return Branch()
         arguments, user_id = _arguments_and_user(task, possible_args, kwargs, self.user_id)
-        node = Node(task_id, task_name, user_id, describe=partial(describe, task, arguments))
+        node = Node(task_id, task_name, user_id, due=when, describe=partial(describe, task, arguments))
         return Branch((node,), str(kwargs.get("user_task_name") or ""))
 
 
@@ -145,13 +149,24 @@ def _arguments_and_user(
     for args in possible_args[:-1]:
         try:
             arguments = arguments_of(task, args, kwargs)
-            user_id = user_id_of(arguments)
+            user_id = user_id_of(arguments, default)
         except TypeError:
             continue
-        if user_id is not UNKNOWN_RESULT:
+        if user_id is UNKNOWN_RESULT:
+            user_id = default
+        if user_id is not None:
             return arguments, user_id
     arguments = arguments_of(task, possible_args[-1], kwargs)
     return arguments, user_id_of(arguments, default)
+
+
+def due(eta: str | datetime | None, countdown: float | None = None) -> datetime:
+    """Return when a task may run: at the time in its message, `countdown` seconds from now, or now."""
+    if isinstance(eta, str):
+        eta = parse_datetime(eta)
+    if eta is not None:
+        return eta if timezone.is_aware(eta) else timezone.make_aware(eta, UTC)
+    return timezone.now() + timedelta(seconds=countdown or 0)
 
 
 def _id_of(signature: Any) -> str | None:
@@ -162,12 +177,3 @@ def _id_of(signature: Any) -> str | None:
 def _derived(kind: str, task_id: str | None) -> str | None:
     """Return the id of a container that Celery gives none: the same for each message that tells of it."""
     return str(uuid5(NAMESPACE_OID, f"{kind}:{task_id}")) if task_id else None
-
-
-def _last(signature: Any) -> Any:
-    """Return the task of a signature that runs last, whose options say what encloses the whole."""
-    if signature["task"] == CHAIN:
-        return _last(signature["kwargs"]["tasks"][-1])
-    if signature["task"] == CHORD:
-        return _last(signature["kwargs"]["body"])
-    return signature

@@ -94,7 +94,11 @@ def add_error(status: UserTaskStatus, text: str) -> None:
 
 
 def settle(member: UserTaskStatus) -> None:
-    """Bring the containers to rest of which this was the last member, and cancel what it leaves unreachable."""
+    """Bring the containers to rest of which this was the last member, and cancel what it leaves unreachable.
+
+    A container that another process brought to rest is passed by: that process may have looked at the next one before
+    the cancelation here reached it.
+    """
     for container in ancestors(member):
         if member.state != states.State.SUCCEEDED:
             cancel_unreachable(container, member)
@@ -105,7 +109,7 @@ def settle(member: UserTaskStatus) -> None:
 
 
 def settle_container(container: UserTaskStatus) -> bool:
-    """Give a container its final state once none of its members is unfinished; tell whether this call did.
+    """Give a container its final state once none of its members is unfinished; tell whether it is at rest.
 
     A member's row is written before its container is looked at, so the last of two that end at once sees the other.
     The last look is taken with the container's row locked: inside a transaction the other's write may not be visible
@@ -119,10 +123,10 @@ def settle_container(container: UserTaskStatus) -> bool:
         if _has_unfinished(container):
             return False
         outcome = states.fold(_members(container).order_by().values_list("state", flat=True).distinct())
-        at_rest = row(container).move(outcome, finished=timezone.now()) or row(container).finish()
-    if at_rest:
+        moved = row(container).move(outcome, finished=timezone.now()) or row(container).finish()
+    if moved:
         notifications.stopped(row(container))
-    return at_rest
+    return True
 
 
 def _members(container: UserTaskStatus) -> UserTaskStatusQuerySet:
@@ -136,15 +140,16 @@ def _has_unfinished(container: UserTaskStatus) -> bool:
 def cancel_unreachable(container: UserTaskStatus, ended: UserTaskStatus) -> None:
     """Cancel the members that can no longer run since one of them did not succeed.
 
-    These are the links of a chain and the body of a chord; the members of a group do not depend on each other.
+    These are the links of a chain and the body of a chord whose messages have not left; the members of a group do not
+    depend on each other.
     """
     if container.task_class not in (CHAIN, CHORD):
         return
-    waiting = _members(container).exclude(pk=ended.pk).waiting()
-    for branch in waiting.filter(is_container=True):
+    planned = _members(container).exclude(pk=ended.pk).planned()
+    for branch in planned.filter(is_container=True):
         cancel_members(branch)
         cancel_container(branch)
-    cancel_waiting(waiting.leaves())
+    cancel_waiting(planned.leaves())
 
 
 def cancel_members(container: UserTaskStatus) -> None:
@@ -158,7 +163,8 @@ def cancel_members(container: UserTaskStatus) -> None:
 
 def cancel_container(container: UserTaskStatus) -> None:
     """Cancel a container whose members have been canceled; it comes to rest with the last that still runs."""
-    row(container).start(states.State.CANCELED)
+    if row(container).start(states.State.CANCELED):
+        container.state = states.State.CANCELED.value
     settle_container(container)
 
 
@@ -166,10 +172,11 @@ def cancel_waiting(statuses: UserTaskStatusQuerySet) -> None:
     """Cancel those that no worker executes, and tell their queue and the world."""
     while True:
         with transaction.atomic(using=statuses.db):
-            found = dict(statuses.waiting().select_for_update().values_list("pk", "task_id")[:BATCH])
-            canceled = UserTaskStatusQuerySet(statuses.model, using=statuses.db).filter(pk__in=found)
+            found = list(statuses.waiting().select_for_update().values_list("pk", "task_id", "due")[:BATCH])
+            canceled = UserTaskStatusQuerySet(statuses.model, using=statuses.db)
+            canceled = canceled.filter(pk__in=[pk for pk, _task_id, _due in found])
             canceled.move(states.State.CANCELED, finished=timezone.now())
         if not found:
             return
-        notifications.revoked(canceled, found.values())
+        notifications.revoked(canceled, [task_id for _pk, task_id, due in found if due is not None])
         notifications.stopped(canceled)

@@ -60,6 +60,9 @@ class UserTaskStatus(TimeStampedModel):
     completed_steps = models.BigIntegerField(default=0, help_text=_("Steps done"))
     total_steps = models.BigIntegerField(help_text=_("Steps in all"))
     attempts = models.IntegerField(default=1, help_text=_("How often it has been tried"))
+    due = models.DateTimeField(
+        null=True, editable=False, help_text=_("When it may run at the earliest, once its message has left")
+    )
     started = models.DateTimeField(null=True, editable=False, help_text=_("When the current attempt began"))
     finished = models.DateTimeField(null=True, editable=False, help_text=_("When it came to rest"))
     heartbeat = models.DateTimeField(null=True, editable=False, help_text=_("When its worker last showed life"))
@@ -83,6 +86,8 @@ class UserTaskStatus(TimeStampedModel):
         """Save as Django does; what is given a state that is not final is not at rest either."""
         if not states.is_final(self.state) and self.finished is not None:
             self.finished = None
+            if kwargs.get("update_fields"):
+                kwargs["update_fields"] = {*kwargs["update_fields"], "finished"}
         super().save(*args, **kwargs)
 
     @property

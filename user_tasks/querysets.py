@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
-from django.db.models import Case, F, Q, Value, When
-from django.db.models.functions import Coalesce
+from django.db.models import Case, Count, F, Max, OuterRef, Q, Subquery, Value, When
+from django.db.models.functions import Coalesce, Left, Length
 from django.utils import timezone
 
 from . import states
@@ -48,6 +48,10 @@ class UserTaskStatusQuerySet(models.QuerySet["UserTaskStatus"]):
         """Return what is not at rest."""
         return self.filter(UNFINISHED)
 
+    def planned(self) -> UserTaskStatusQuerySet:
+        """Return tasks whose message has not left yet, since they follow others."""
+        return self.filter(state=State.PENDING, due=None)
+
     def waiting(self) -> UserTaskStatusQuerySet:
         """Return what no worker executes, but may yet."""
         return self.filter(state__in=states.WAITING)
@@ -59,6 +63,38 @@ class UserTaskStatusQuerySet(models.QuerySet["UserTaskStatus"]):
     def leaves(self) -> UserTaskStatusQuerySet:
         """Return tasks, without the containers that hold them."""
         return self.filter(is_container=False)
+
+    def roots(self) -> UserTaskStatusQuerySet:
+        """Return what is no part of another task."""
+        return self.filter(parent=None)
+
+    def named(self, text: str) -> UserTaskStatusQuerySet:
+        """Return what has this text in its name, in upper or lower case."""
+        return self.filter(name__icontains=text)
+
+    def in_state(self, state: str) -> UserTaskStatusQuerySet:
+        """Return what is in one of the known states; In Progress stands for every custom state too."""
+        if state == State.IN_PROGRESS:
+            return self.exclude(state__in=(*states.FINAL, *states.WAITING))
+        return self.filter(state=state)
+
+    def changed_since(self, moment: datetime) -> UserTaskStatusQuerySet:
+        """Return what may still change, and what has changed since `moment`."""
+        return self.filter(~Q(state__in=states.FINAL) | Q(modified__gte=moment))
+
+    def running_first(self) -> UserTaskStatusQuerySet:
+        """Order by what may still change and what does not, each with the newest first."""
+        final = Case(When(state__in=states.FINAL, then=1), default=0)
+        return self.order_by(final, "-created", "-pk")
+
+    def with_artifact_version(self) -> UserTaskStatusQuerySet:
+        """Read with each status how many artifacts it has, and when the last of them changed."""
+        artifacts = self.model._meta.get_field("artifacts").related_model
+        its = artifacts._base_manager.filter(status=OuterRef("pk")).order_by().values("status")
+        return self.annotate(
+            artifact_count=Coalesce(Subquery(its.annotate(count=Count("pk")).values("count")), 0),
+            artifact_modified=Subquery(its.annotate(newest=Max("modified")).values("newest")),
+        )
 
     def older_than(self, age: timedelta) -> UserTaskStatusQuerySet:
         """Return what was created longer than `age` ago."""
@@ -114,3 +150,11 @@ class UserTaskArtifactQuerySet(models.QuerySet["UserTaskArtifact"]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> UserTaskArtifactQuerySet:
         """Return the artifacts of what the user triggered; a superuser sees all, an anonymous user nothing."""
         return self.filter(_visible(user, "status__user"))
+
+    def errors_first(self) -> UserTaskArtifactQuerySet:
+        """Order as they were made, but error texts before all others."""
+        return self.order_by(Case(When(name="Error", then=0), default=1), "pk")
+
+    def with_text_start(self, length: int) -> UserTaskArtifactQuerySet:
+        """Read of the texts no more than `length` characters, as `text_start`, and their whole length."""
+        return self.defer("text").annotate(text_start=Left("text", length), text_length=Length("text"))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db import DataError, IntegrityError, connection, transaction
+from django.utils import timezone
 
 from . import containers, texts, transitions
 from .models import NAME_LENGTH, TASK_CLASS_LENGTH, UserTaskStatus
@@ -32,6 +33,8 @@ class Node:
     user_id: Any
     parent: str | None = None
     is_container: bool = False
+    due: datetime | None = None
+    """When it may run at the earliest, of a task whose message leaves now; None of what follows later."""
     describe: Callable[[], Description] = field(default=Description, repr=False, compare=False)
 
 
@@ -57,6 +60,11 @@ def enqueued(plan: Plan) -> None:
         missing = _missing(nodes, known)
         if missing:
             _insert(missing, known)
+
+
+def published(task_id: str, due: datetime) -> bool:
+    """Record that the message of a task planned earlier leaves now; tell whether there is such a task."""
+    return bool(UserTaskStatus.objects.filter(task_id=task_id).change(due=due))
 
 
 def started(task_id: str, total_steps: Callable[[], int]) -> UserTaskStatus | None:
@@ -148,48 +156,52 @@ def _missing(nodes: Plan, known: dict[str, UserTaskStatus]) -> list[Node]:
 
 def _insert(missing: Plan, known: dict[str, UserTaskStatus]) -> None:
     """Insert containers level by level, then all tasks at once; add their steps to the containers that were there."""
-    described = {node.task_id: node.describe() for node in missing}
-    totals = _totals(missing, described)
-    holders = dict(known)
+    steps = dict[str, int]()
+    rows = _rows(missing, steps)
     with transaction.atomic():
+        holders: dict[str | None, UserTaskStatus | None] = {None: None, **known}
         containing = [node for node in missing if node.is_container]
         while containing:
-            level = [node for node in containing if node.parent is None or node.parent in holders]
-            holders.update(_insert_rows(level, described, totals, holders))
+            level = [node for node in containing if node.parent in holders]
+            holders.update(_insert_level(level, rows, holders))
             containing = [node for node in containing if node.task_id not in holders]
-        _insert_rows([node for node in missing if not node.is_container], described, totals, holders)
-        for task_id in totals.keys() & known.keys():
-            containers.join(known[task_id], totals[task_id])
+        _insert_level([node for node in missing if not node.is_container], rows, holders)
+        for task_id in steps.keys() & known.keys():
+            containers.join(known[task_id], steps[task_id])
 
 
-def _totals(missing: Plan, described: dict[str, Description]) -> dict[str, int]:
-    """Return the steps of each missing row, and those that come to the rows that are there."""
+def _rows(missing: Plan, steps: dict[str, int]) -> dict[str, UserTaskStatus]:
+    """Return the rows to insert, created in the order of the plan; note the `steps` that come to every row."""
     parents = {node.task_id: node.parent for node in missing}
-    totals: dict[str, int] = defaultdict(int)
-    for node in missing:
-        holder: str | None = node.task_id
-        while holder is not None:
-            totals[holder] += described[node.task_id].total_steps
-            holder = parents.get(holder)
-    return totals
-
-
-def _insert_rows(
-    nodes: Plan, described: dict[str, Description], totals: dict[str, int], holders: dict[str, UserTaskStatus]
-) -> dict[str, UserTaskStatus]:
-    rows = [
-        UserTaskStatus(
+    now = timezone.now()
+    rows = {}
+    for place, node in enumerate(missing):
+        description = node.describe()
+        rows[node.task_id] = UserTaskStatus(
             task_id=node.task_id,
             task_class=texts.shorten(node.task_class, TASK_CLASS_LENGTH),
             user_id=node.user_id,
-            parent=holders[node.parent] if node.parent is not None else None,
             is_container=node.is_container,
-            name=texts.shorten(described[node.task_id].name, NAME_LENGTH),
-            total_steps=totals[node.task_id],
+            name=texts.shorten(description.name, NAME_LENGTH),
+            due=node.due,
+            created=now + timedelta(microseconds=place),
         )
-        for node in nodes
-    ]
-    UserTaskStatus.objects.bulk_create(rows)
-    if any(row.is_container for row in rows) and not connection.features.can_return_rows_from_bulk_insert:
-        return UserTaskStatus.objects.in_bulk([row.task_id for row in rows], field_name="task_id")
-    return {row.task_id: row for row in rows}
+        holder: str | None = node.task_id
+        while holder is not None:
+            steps[holder] = steps.get(holder, 0) + description.total_steps
+            holder = parents.get(holder)
+    for task_id, row in rows.items():
+        row.total_steps = steps[task_id]
+    return rows
+
+
+def _insert_level(
+    nodes: Plan, rows: dict[str, UserTaskStatus], holders: Mapping[str | None, UserTaskStatus | None]
+) -> dict[str, UserTaskStatus]:
+    inserted = {node.task_id: rows[node.task_id] for node in nodes}
+    for node in nodes:
+        inserted[node.task_id].parent = holders[node.parent]
+    UserTaskStatus.objects.bulk_create(inserted.values())
+    if any(node.is_container for node in nodes) and not connection.features.can_return_rows_from_bulk_insert:
+        return UserTaskStatus.objects.in_bulk(inserted, field_name="task_id")
+    return inserted

@@ -45,9 +45,13 @@ logger = logging.getLogger(__name__)
 @before_task_publish.connect
 def create_user_task(sender: str = "", body: Any = None, headers: Any = None, **_kwargs: Any) -> None:
     message = read_message(sender, body, headers)
-    if message.retries or message.task_id in publishing.recorded():
+    if message.task_id in publishing.recorded():
         return
-    recording.enqueued(canvas.Planner(tracked_task).message(message).nodes)
+    planned_earlier = message.retries or message.parent_id or celery_app.current_worker_task
+    if planned_earlier and recording.published(message.task_id, canvas.due(message.eta)):
+        return
+    if not message.retries:
+        recording.enqueued(canvas.Planner(tracked_task).message(message).nodes)
 
 
 @task_prerun.connect

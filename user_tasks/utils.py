@@ -80,7 +80,7 @@ def proto2_to_proto1(body: tuple[Any, Any, Mapping[str, Any]], headers: Mapping[
     """
     args, kwargs, embed = body
     embedded = extract_proto2_embed(**{**embed, "task_chain": _chain_of(embed)})
-    links: list[Any] = [maybe_signature(link) for link in embedded.pop("chain") or ()]
+    links: Any = [maybe_signature(link) for link in embedded.pop("chain") or ()]
     if links:
         embedded["callbacks"] = [*embedded["callbacks"], chain(links)]
     return {**extract_proto2_headers(**headers), "args": args, "kwargs": kwargs, **embedded}

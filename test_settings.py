@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 import dj_database_url
 from celery import Celery
 
+from user_tasks import __version__
+
 
 def broker_options(url: str) -> dict[str, Any]:
     """Return the transport options for a broker: the folders of one on the filesystem."""
@@ -90,7 +92,7 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
 }
-SPECTACULAR_SETTINGS = {"TITLE": "Django User Tasks"}
+SPECTACULAR_SETTINGS = {"TITLE": "Django User Tasks", "VERSION": __version__}
 
 DATABASES: dict[str, Any] = {"default": dj_database_url.config(default=f"sqlite:///{BASE_DIR / 'default.db'}")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":

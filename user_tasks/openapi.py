@@ -45,6 +45,7 @@ HEADERS = {
     "retrieve": [
         *CACHING,
         OpenApiParameter("If-None-Match", str, OpenApiParameter.HEADER, description="ETag of the client's copy"),
+        OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, description="ETag of the version asked for"),
         _header("ETag", "The version; none where the file's URL is signed, for that expires", codes=[200, 304]),
     ],
     "destroy": CACHING,

@@ -30,7 +30,7 @@ from .pagination import LinkPagination
 from .serializers import ArtifactSerializer, StatusSerializer, file_url, prefetch_artifact_links
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from django.db.models import Model, QuerySet
     from django.http import HttpResponseBase
@@ -64,7 +64,7 @@ class UserTasksViewSet(ListModelMixin, GenericViewSet[Any]):
     """Lists and details, of which clients may keep copies that they ask about at each use."""
 
     lookup_field = "uuid"
-    permission_classes = (DjangoObjectPermissionsIncludingView,)
+    permission_classes: Sequence[Any] = (DjangoObjectPermissionsIncludingView,)
     schema = DescribedSchema()
 
     @classproperty
@@ -121,7 +121,7 @@ class StatusViewSet(DestroyModelMixin, UserTasksViewSet):
 
     queryset = UserTaskStatus.objects.order_by("-created", "-pk")
     serializer_class = StatusSerializer
-    cancel_status_code = HTTP_201_CREATED
+    cancel_status_code: int = HTTP_201_CREATED
     """What `cancel` answers with; 4.x did with 200."""
 
     retry_after = 2

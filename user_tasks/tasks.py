@@ -17,6 +17,8 @@ from .models import UserTaskStatus
 from .states import State
 from .utils import call_message
 
+__all__ = ["UserTask", "UserTaskMixin", "UserTaskStatus", "purge_old_user_tasks", "tracked_task"]
+
 
 def _halting(hook: Callable[..., Any]) -> Callable[..., Any]:
     """Run the task, and the project's own `before_start`, only if it has not been canceled."""

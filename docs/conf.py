@@ -8,7 +8,8 @@ from pathlib import Path
 
 import django
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+DOCS = Path(__file__).resolve().parent
+sys.path[:0] = [str(DOCS.parent), str(DOCS)]
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "test_settings")
 django.setup()
 
@@ -19,12 +20,15 @@ author = "The django-user-tasks contributors"
 copyright = "The django-user-tasks contributors"
 version = release = __version__
 
-extensions = ["sphinx.ext.autodoc", "sphinxcontrib.openapi"]
+extensions = ["directives", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinxcontrib.openapi"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"{project} {release}"
+default_role = "py:obj"
+add_module_names = False
+autosummary_generate = False
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
+autodoc_typehints = "signature"
 
 # External links are not asked for: the build works without a network.
 linkcheck_ignore = ["^https?://"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import Any, ClassVar
+from typing import Any
 
 from celery import current_app, shared_task
 from celery.contrib.django.task import DjangoTask
@@ -72,7 +72,7 @@ class UserTaskMixin:
     name: str
     run: Callable[..., Any]
     request: Any
-    throws: ClassVar[tuple[type[Exception], ...]]
+    throws: tuple[type[Exception], ...]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Put the package's hooks before the class's own, which in `class T(Task, UserTaskMixin)` would hide them."""

@@ -17,6 +17,7 @@ from drf_spectacular.validation import validate_schema
 from jsonschema import Draft4Validator, FormatChecker  # type: ignore[import-untyped]  # has none
 from pytest_django import Settings
 from rest_framework import serializers
+from rest_framework.decorators import action
 from rest_framework.routers import SimpleRouter
 from rest_framework.schemas.openapi import AutoSchema as PlainAutoSchema
 
@@ -137,12 +138,17 @@ class NamedViewSet(StatusViewSet):
     serializer_class = NamedSerializer
     cancel_status_code = 200
 
+    @action(detail=True, methods=["post"])
+    def restart(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError
 
-def test_a_subclass_is_described_with_its_own_serializer_and_code() -> None:
+
+def test_a_subclass_is_described_with_its_own_serializer_code_and_actions() -> None:
     description = described(NamedViewSet)
     answers = operations(description)["/exports/{uuid}/cancel/", "post"]["responses"]
     assert set(answers) == {"200", "403", "404"}
     assert answers["200"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Named"}
+    assert set(operations(description)["/exports/{uuid}/restart/", "post"]["responses"]) == {"200"}
     assert "username" in description["components"]["schemas"]["Named"]["properties"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import Prefetch, prefetch_related_objects
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -22,7 +23,7 @@ def file_url(artifact: UserTaskArtifact) -> str:
 class StatusSerializer(serializers.ModelSerializer[UserTaskStatus]):
     """How far a task is, and where its outputs are."""
 
-    state_text = serializers.CharField(read_only=True, help_text="The state in the language of the request")
+    state_text = serializers.CharField(read_only=True, help_text=_("The state in the language of the request"))
     artifacts: Any = serializers.HyperlinkedRelatedField(
         many=True, read_only=True, view_name="usertaskartifact-detail", lookup_field="uuid"
     )
@@ -49,7 +50,7 @@ class ArtifactSerializer(serializers.ModelSerializer[UserTaskArtifact]):
     status: Any = serializers.HyperlinkedRelatedField(
         read_only=True, view_name="usertaskstatus-detail", lookup_field="uuid"
     )
-    file = serializers.SerializerMethodField(help_text="Where the file is, just as its storage says, or empty")
+    file = serializers.SerializerMethodField(help_text=_("Where the file is, or empty"))
 
     class Meta:
         model = UserTaskArtifact
@@ -66,7 +67,7 @@ def prefetch_artifact_links(serializer: Any) -> None:
 
     Nothing is read where there is no instance, or where a project's serializer shows the artifacts otherwise.
     """
-    field = getattr(serializer, "child", serializer).fields.get("artifacts")
+    field = getattr(getattr(serializer, "child", serializer), "fields", {}).get("artifacts")
     linked = isinstance(getattr(field, "child_relation", None), serializers.HyperlinkedRelatedField)
     if serializer.instance is not None and linked:
         statuses = list(serializer.instance) if hasattr(serializer, "child") else [serializer.instance]

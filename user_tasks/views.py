@@ -6,7 +6,6 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from django.db.models import Count, Max, OuterRef, Subquery
 from django.utils.cache import get_conditional_response, patch_cache_control, patch_vary_headers
 from django.utils.functional import classproperty
 from django.utils.http import quote_etag
@@ -27,12 +26,13 @@ from .conf import settings
 from .models import UserTaskArtifact, UserTaskStatus
 from .openapi import DescribedSchema
 from .pagination import LinkPagination
+from .querysets import UserTaskStatusQuerySet
 from .serializers import ArtifactSerializer, StatusSerializer, file_url, prefetch_artifact_links
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from django.db.models import Model, QuerySet
+    from django.db.models import Model
     from django.http import HttpResponseBase
     from rest_framework.request import Request
     from rest_framework.serializers import BaseSerializer
@@ -102,7 +102,6 @@ class UserTasksViewSet(ListModelMixin, GenericViewSet[Any]):
 
     def get_version(self, instance: Any) -> list[str] | None:
         """Return all that the answer depends on, but for the request, or None where that cannot be told."""
-        return _row(instance)
 
     def get_detail_headers(self, instance: Any) -> dict[str, str]:
         """Return headers for the answer that shows one object."""
@@ -132,10 +131,11 @@ class StatusViewSet(DestroyModelMixin, UserTasksViewSet):
         """What the settings name."""
         return settings.USER_TASKS_STATUS_FILTERS
 
-    def filter_queryset(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
+    def filter_queryset(self, queryset: Any) -> Any:
         """Return what the request may be shown; for one status, with the version of its artifacts."""
         queryset = super().filter_queryset(queryset)
-        return _with_artifact_version(queryset) if self.action == "retrieve" else queryset
+        shows_one = getattr(self, "action", None) == "retrieve"
+        return UserTaskStatusQuerySet.with_artifact_version(queryset) if shows_one else queryset
 
     def get_serializer(self, *args: Any, **kwargs: Any) -> BaseSerializer[Any]:
         """Return the serializer, the artifacts' URLs of all its statuses read at once."""
@@ -187,15 +187,6 @@ class ArtifactViewSet(UserTasksViewSet):
         """Return what changes with the row or the file's URL, or None where that is signed and expires."""
         url = file_url(instance)
         return None if urlsplit(url).query else [*_row(instance), url]
-
-
-def _with_artifact_version(statuses: QuerySet[Any]) -> Any:
-    """Read with each status how many artifacts it has, and when the newest of them changed."""
-    artifacts = UserTaskArtifact.objects.filter(status=OuterRef("pk")).order_by().values("status")
-    return statuses.annotate(
-        artifact_count=Subquery(artifacts.annotate(count=Count("pk")).values("count")),
-        artifact_modified=Subquery(artifacts.annotate(newest=Max("modified")).values("newest")),
-    )
 
 
 def _row(instance: Model) -> list[str]:

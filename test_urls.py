@@ -7,5 +7,6 @@ from django.urls import include, path
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("my-tasks/", include("user_tasks.pages.urls")),
     path("", include("user_tasks.urls")),
 ]

@@ -1,0 +1,1 @@
+"""Pages on which people see their tasks move."""

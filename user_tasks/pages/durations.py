@@ -1,0 +1,38 @@
+"""Lengths of time in the active language."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.utils.timesince import timesince
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+MINUTE = timedelta(minutes=1)
+
+ROUGH = 5
+"""The seconds in which a time is counted that is still changing: pages that show it need not change each second."""
+
+
+def exact(duration: timedelta) -> str:
+    """Return a time that has passed, in seconds up to a minute."""
+    return _seconds(int(duration.total_seconds())) if duration < MINUTE else _longer(duration)
+
+
+def rough(duration: timedelta) -> str:
+    """Return a time that is still passing, in steps of `ROUGH` seconds up to a minute."""
+    if duration >= MINUTE:
+        return _longer(duration)
+    seconds = int(duration.total_seconds()) // ROUGH * ROUGH
+    return _seconds(seconds) if seconds else _("a few seconds")
+
+
+def _seconds(seconds: int) -> str:
+    if seconds < 1:
+        return _("less than a second")
+    return ngettext("%(seconds)d second", "%(seconds)d seconds", seconds) % {"seconds": seconds}
+
+
+def _longer(duration: timedelta) -> str:
+    beginning = datetime(2001, 1, 1)  # noqa: DTZ001 - any will do, both ends lie in no time zone
+    return timesince(beginning, beginning + duration)

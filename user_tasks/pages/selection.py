@@ -1,0 +1,78 @@
+"""What a request is shown: the same statuses and artifacts as in the API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.core.paginator import InvalidPage, Page
+from django.http import Http404, HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from .. import access
+from ..models import UserTaskArtifact, UserTaskStatus
+from ..paginators import UncountedPaginator
+from ..querysets import UserTaskStatusQuerySet
+from .presentation import TEXT_SHOWN, Output, Task
+
+TRAY_SIZE = 8
+"""Tasks that the tray holds; the list has them all."""
+
+JUST_FINISHED = timedelta(minutes=10)
+"""How long the tray still holds a finished task."""
+
+
+def shown(statuses: Iterable[UserTaskStatus], user: Any) -> list[Task]:
+    """Return the statuses as the user is shown them now."""
+    now = timezone.now()
+    return [Task(status, user, now) for status in statuses]
+
+
+def task_or_404(request: HttpRequest, uuid: UUID, view: Any = None) -> Task:
+    """Return a task that the user may see, with its container and the version of its artifacts."""
+    statuses = UserTaskStatus.objects.with_artifact_version().select_related("parent")
+    status = access.visible_statuses(request, statuses, view).filter(uuid=uuid).first()
+    if status is None or not access.allows(request.user, "view", status):
+        raise Http404(_("There is no such task."))
+    return Task(status, request.user, timezone.now())
+
+
+def visible(request: HttpRequest, statuses: UserTaskStatusQuerySet, view: Any = None) -> UserTaskStatusQuerySet:
+    """Return those of the statuses that the user may see, which are none without the permission to view any."""
+    if not access.allows(request.user, "view", UserTaskStatus):
+        return statuses.none()
+    filtered: Any = access.visible_statuses(request, statuses, view)
+    return filtered  # type: ignore[no-any-return]  # filters return what they are given
+
+
+def page_of(rows: Any, size: int, number: str | None) -> Page[Any]:
+    """Return one page of a query's rows, by the number in a request; raises `Http404` where there is no such page."""
+    try:
+        return UncountedPaginator(rows, size).page(number or 1)
+    except InvalidPage as error:
+        raise Http404(str(error)) from error
+
+
+def outputs(request: HttpRequest, status: UserTaskStatus, size: int, number: str | None, view: Any) -> Page[Any]:
+    """Return a page of the artifacts that the user may see, errors first."""
+    artifacts: Any = UserTaskArtifact.objects.filter(status=status).errors_first().with_text_start(TEXT_SHOWN)
+    if not access.allows(request.user, "view", UserTaskArtifact):
+        artifacts = artifacts.none()
+    page = page_of(access.visible_artifacts(request, artifacts, view), size, number)
+    for artifact in page.object_list:
+        artifact.status = status
+    page.object_list = [
+        Output(artifact) for artifact in page.object_list if access.allows(request.user, "view", artifact)
+    ]
+    return page
+
+
+def tray(request: HttpRequest, view: Any = None) -> dict[str, Any]:
+    """Return what the tray shows: the user's own tasks that run or have just finished, and how many run."""
+    own = UserTaskStatus.objects.roots().filter(user=request.user.pk)
+    recent = own.changed_since(timezone.now() - JUST_FINISHED).running_first()
+    tasks = shown(visible(request, recent, view)[:TRAY_SIZE], request.user)
+    return {"tasks": tasks, "running": sum(task.is_live for task in tasks)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -15,7 +15,9 @@ from django.utils.dateparse import parse_datetime
 from .calls import Lookup, TrackedTask, arguments_of, describe, user_id_of
 from .containers import CHAIN, CHORD, GROUP
 from .recording import Description, Node
-from .utils import Message, last_task
+from .utils import Message, callbacks_of, last_task
+
+CALLBACKS = "callbacks"
 
 UNKNOWN_RESULT = None
 """Stands for the result of the previous link, which is the first argument of a mutable signature."""
@@ -27,23 +29,33 @@ class Branch:
 
     nodes: tuple[Node, ...] = ()
     name: str = ""
+    has_callbacks: bool = False
+    """Whether tasks of ours will be published when some of these have ended."""
 
     def __add__(self, other: Branch) -> Branch:
-        return Branch(self.nodes + other.nodes, self.name or other.name)
+        return Branch(self.nodes + other.nodes, self.name or other.name, self.has_callbacks or other.has_callbacks)
 
 
 @dataclass(frozen=True)
 class Planner:
-    """Plans trees; `user_id` is used where a later member does not name its own."""
+    """Plans trees.
+
+    `user_id` is used where a later member does not name its own. The task of the id `replaced` has a row, whatever
+    its kind: it takes the place of the one that publishes these.
+    """
 
     lookup: Lookup
     user_id: Any = None
+    replaced: str | None = None
+    now: datetime = field(default_factory=timezone.now)
 
     def message(self, message: Message) -> Branch:
         """Plan a message: itself, the rest of its chain, and all containers around it."""
-        sequence = self._leaf(message.task, message.task_id, [message.args], message.kwargs or {}, due(message.eta))
-        later = replace(self, user_id=sequence.nodes[0].user_id) if sequence.nodes else self
-        return later._followed(sequence, message)
+        when = self._due(message.eta)
+        first = self._leaf(message.task, message.task_id, [message.args], message.kwargs or {}, when)
+        first = self._with_callbacks(first, message.callbacks)
+        later = replace(self, user_id=first.nodes[0].user_id) if first.nodes else self
+        return later._followed(first, message)
 
     def _followed(self, sequence: Branch, message: Message) -> Branch:
         for link in message.links:
@@ -58,6 +70,19 @@ class Planner:
         """Plan a whole group about to be published, whose members get `args` before their own."""
         return self._enclosed(self._members(signatures, args), group_id, chord)
 
+    def workflow(self, branch: Branch) -> Branch:
+        """Put what a caller starts into a group, where callbacks will join it."""
+        if not branch.has_callbacks or not branch.nodes or branch.nodes[0].task_class == GROUP:
+            return branch
+        return self._container(GROUP, _derived(CALLBACKS, branch.nodes[0].task_id), branch)
+
+    def _with_callbacks(self, branch: Branch, callbacks: Sequence[Any]) -> Branch:
+        return replace(branch, has_callbacks=branch.has_callbacks or any(map(self._is_tracked, callbacks)))
+
+    def _is_tracked(self, signature: Any) -> bool:
+        inner = [*signature["kwargs"].get("tasks", ())] if signature["task"] in (CHAIN, GROUP) else []
+        return self.lookup(signature["task"]) is not None or any(map(self._is_tracked, inner))
+
     def _signature(self, signature: Any, args: Sequence[Any] | None = None) -> Branch:
         """Plan a signature whose ids are frozen.
 
@@ -70,8 +95,9 @@ class Planner:
             return self._container(GROUP, options.get("task_id"), self._members(kwargs["tasks"], args))
         if kind == CHORD:
             return self._chord(signature, args)
-        when = None if args is None else due(options.get("eta"), options.get("countdown"))
-        return self._leaf(kind, options.get("task_id"), _possible_args(signature, args), kwargs, when)
+        when = None if args is None else self._due(options.get("eta"), options.get("countdown"))
+        leaf = self._leaf(kind, options.get("task_id"), _possible_args(signature, args), kwargs, when)
+        return self._with_callbacks(leaf, callbacks_of(options, "link", "link_error"))
 
     def _chain(self, links: Sequence[Any], args: Sequence[Any] | None) -> Branch:
         if not links:
@@ -116,7 +142,15 @@ class Planner:
         name = Description(members.name)
         node = Node(task_id, kind, members.nodes[0].user_id, is_container=True, describe=lambda: name)
         below = (member if member.parent else replace(member, parent=task_id) for member in members.nodes)
-        return Branch((node, *below), members.name)
+        return replace(members, nodes=(node, *below))
+
+    def _due(self, eta: str | datetime | None, countdown: float | None = None) -> datetime:
+        """Return when a task may run: at the time in its message, `countdown` seconds from now, or now."""
+        if isinstance(eta, str):
+            eta = parse_datetime(eta)
+        if eta is not None:
+            return eta if timezone.is_aware(eta) else timezone.make_aware(eta, UTC)
+        return self.now + timedelta(seconds=countdown or 0)
 
     def _leaf(
         self,
@@ -127,6 +161,8 @@ class Planner:
         when: datetime | None,
     ) -> Branch:
         task = self.lookup(task_name)
+        if task_id is not None and task_id == self.replaced:
+            return Branch((Node(task_id, task_name, self.user_id, due=when),))
         if task is None or task_id is None:
             return Branch()
         arguments, user_id = _arguments_and_user(task, possible_args, kwargs, self.user_id)
@@ -158,15 +194,6 @@ def _arguments_and_user(
             return arguments, user_id
     arguments = arguments_of(task, possible_args[-1], kwargs)
     return arguments, user_id_of(arguments, default)
-
-
-def due(eta: str | datetime | None, countdown: float | None = None) -> datetime:
-    """Return when a task may run: at the time in its message, `countdown` seconds from now, or now."""
-    if isinstance(eta, str):
-        eta = parse_datetime(eta)
-    if eta is not None:
-        return eta if timezone.is_aware(eta) else timezone.make_aware(eta, UTC)
-    return timezone.now() + timedelta(seconds=countdown or 0)
 
 
 def _id_of(signature: Any) -> str | None:

@@ -45,17 +45,34 @@ def ancestors(status: UserTaskStatus) -> Iterator[UserTaskStatus]:
 
 def above(status: UserTaskStatus) -> UserTaskStatusQuerySet:
     """Return the query for all containers of a status."""
-    return rows(status).filter(pk__in=[container.pk for container in ancestors(status)])
+    return rows(status).with_keys([container.pk for container in ancestors(status)])
 
 
 def with_ancestors(status: UserTaskStatus) -> UserTaskStatusQuerySet:
     """Return the query for a status and all its containers."""
-    return rows(status).filter(pk__in=[status.pk, *(container.pk for container in ancestors(status))])
+    return rows(status).with_keys([status.pk, *(container.pk for container in ancestors(status))])
+
+
+def root(status: UserTaskStatus) -> UserTaskStatus:
+    """Return the outermost container of a status, or itself."""
+    for container in ancestors(status):
+        status = container
+    return status
 
 
 def join(container: UserTaskStatus, total_steps: int) -> None:
-    """Count new members in; a container that had succeeded without them is open again."""
+    """Count new members in; a container that had succeeded without them is open again, a canceled one cancels them."""
     with_ancestors(container).reopen(total_steps)
+    if container.state == states.State.CANCELED:
+        cancel_members(container)
+
+
+def move_in(member: UserTaskStatus, container: UserTaskStatus) -> None:
+    """Put a member into a container that is new below its old one, with its steps."""
+    row(member).change(parent=container)
+    outer = {known.pk for known in ancestors(member)}
+    between = [known.pk for known in (container, *ancestors(container)) if known.pk not in outer]
+    rows(member).with_keys(between).add_steps(member.completed_steps, member.total_steps)
 
 
 def start_waiting(status: UserTaskStatus) -> None:
@@ -72,7 +89,7 @@ def enter_custom_state(status: UserTaskStatus, state: str) -> None:
             break
         chain.append(container.pk)
     if chain:
-        rows(status).filter(pk__in=chain).start(state)
+        rows(status).with_keys(chain).start(state)
 
 
 def fail(member: UserTaskStatus, text: str | None) -> None:
@@ -104,8 +121,8 @@ def settle(member: UserTaskStatus) -> None:
             cancel_unreachable(container, member)
         if not settle_container(container):
             return
-        container.refresh_from_db(fields=["state"])
         member = container
+        member.state = row(container).values_list("state", flat=True).first() or states.State.CANCELED.value
 
 
 def settle_container(container: UserTaskStatus) -> bool:

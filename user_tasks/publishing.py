@@ -1,4 +1,4 @@
-"""Records a whole group before its first message leaves.
+"""What leaves: a message, or a whole group before its first message.
 
 Celery tells nobody how many members a group has, and publishes them one by one; a fast worker could finish the first
 before the last is there, and the group would be taken for done. So the step of `celery.group` that publishes its
@@ -9,16 +9,19 @@ that was taken for done opens again when another member joins.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
-from celery import group
+from celery import current_app, group
 
-from . import canvas, recording
+from . import recording
+from .canvas import Branch, Planner
 from .conf import settings
-from .tasks import tracked_task
+from .containers import CHAIN, CHORD, GROUP
+from .tasks import has_row, tracked_task
+from .utils import Message
 
 logger = logging.getLogger(__name__)
 
@@ -27,14 +30,77 @@ _recorded: ContextVar[frozenset[str]] = ContextVar("user_tasks_recorded", defaul
 _publish_members = group._apply_tasks  # type: ignore[attr-defined]  # not in the stubs
 
 
-def recorded() -> frozenset[str]:
-    """Return the ids of the tasks whose group is being published and has been recorded."""
-    return _recorded.get()
-
-
 def instrument() -> None:
     """Record groups as a whole from now on."""
     group._apply_tasks = _recording_first  # type: ignore[attr-defined]  # not in the stubs
+
+
+def record(message: Message) -> None:
+    """Record a message that is about to leave, unless that has been done with its group."""
+    if message.task_id in _recorded.get():
+        return
+    request = _current_request()
+    planner = _planner(request)
+    branch = planner.message(message)
+    own = next((node for node in branch.nodes if node.task_id == message.task_id), None)
+    may_be_known = message.retries or (request is not None and request.id != message.task_id)
+    if own and own.due and may_be_known and recording.published([own.task_id], own.due):
+        return
+    if branch.nodes and not message.retries:
+        parent_id = message.parent_id or (request.id if request else None)
+        _record(planner, branch, parent_id, request, [(message.task, message.args, message.kwargs)])
+
+
+def _planner(request: Any) -> Planner:
+    """Return a planner for what the running task publishes, which may be about to hand its place to it."""
+    running = request is not None and has_row(current_app.tasks.get(request.task), request)
+    return Planner(tracked_task, replaced=request.id if running else None)
+
+
+def _record(
+    planner: Planner, branch: Branch, parent_id: str | None, request: Any, calls: Sequence[tuple[Any, Any, Any]]
+) -> None:
+    if any(node.task_id == planner.replaced for node in branch.nodes):
+        recording.replaced(request.id, branch.nodes)
+    elif parent_id is not None and _is_callback(parent_id, request, calls):
+        recording.joined(parent_id, branch.nodes)
+    else:
+        recording.enqueued(planner.workflow(branch).nodes)
+
+
+def _current_request() -> Any:
+    """Return the request of the task that this worker executes, or None in any other process."""
+    task = current_app.current_worker_task
+    return task.request if task else None
+
+
+def _is_callback(parent_id: str, request: Any, calls: Sequence[tuple[Any, Any, Any]]) -> bool:
+    """Tell a callback of a task that has ended from what a task starts while it runs: Celery says the same of both.
+
+    Callbacks are those that the running task's own message names, and whatever is published on another task's behalf.
+    """
+    if request is None or request.id != parent_id:
+        return True
+    callbacks = [*(request.callbacks or ()), *(request.errbacks or ())]
+    return any(_calls_for(callback, *call) for callback in callbacks for call in calls)
+
+
+def _calls_for(callback: Any, task: str, args: Sequence[Any], kwargs: Any) -> bool:
+    if callback["task"] == CHAIN:
+        return _calls_for(callback["kwargs"]["tasks"][0], task, args, kwargs)
+    if callback["task"] in (GROUP, CHORD):
+        inner = callback["kwargs"].get("tasks") or callback["kwargs"]["header"]
+        return any(_calls_for(member, task, args, kwargs) for member in _members(inner))
+    own = list(callback["args"])
+    return (
+        callback["task"] == task
+        and list(args)[len(args) - len(own) :] == own
+        and dict(kwargs or {}) == dict(callback["kwargs"])
+    )
+
+
+def _members(group_or_list: Any) -> Any:
+    return group_or_list["kwargs"]["tasks"] if isinstance(group_or_list, Mapping) else group_or_list
 
 
 @wraps(_publish_members)
@@ -42,7 +108,7 @@ def _recording_first(self: group, tasks: Any, *positional: Any, **options: Any) 
     prepared = list(tasks)
     ids = _NOTHING
     if settings.USER_TASKS_RECORD_GROUPS and prepared:
-        ids = _record(prepared, options)
+        ids = _record_group(prepared, options)
     token = _recorded.set(_recorded.get() | ids)
     try:
         yield from _publish_members(self, iter(prepared), *positional, **options)
@@ -50,17 +116,22 @@ def _recording_first(self: group, tasks: Any, *positional: Any, **options: Any) 
         _recorded.reset(token)
 
 
-def _record(prepared: list[Any], options: dict[str, Any]) -> frozenset[str]:
+def _record_group(prepared: list[Any], options: dict[str, Any]) -> frozenset[str]:
     """Record the members; an error is logged, and met again when the member's own message is published."""
     signatures = [signature for signature, _result, _group_id in prepared]
     group_id = prepared[0][2]
     chord = options.get("chord") or signatures[0].options.get("chord")
+    request = _current_request()
+    planner = _planner(request)
     try:
-        plan = canvas.Planner(tracked_task).group(group_id, signatures, options.get("args") or (), chord)
-        recording.enqueued(plan.nodes)
+        branch = planner.group(group_id, signatures, options.get("args") or (), chord)
+        if branch.nodes:
+            parent_id = options.get("parent_id") or (request.id if request else None)
+            calls = [(signature.task, signature.args, signature.kwargs) for signature in signatures]
+            _record(planner, branch, parent_id, request, calls)
     except Exception:
         if settings.USER_TASKS_STRICT_PUBLISH:
             raise
         logger.exception("Group %s could not be recorded as a whole.", group_id)
         return _NOTHING
-    return frozenset(node.task_id for node in plan.nodes)
+    return frozenset(node.task_id for node in branch.nodes)

@@ -42,39 +42,72 @@ Plan = Sequence[Node]
 """A tree, each container before its members."""
 
 
-def enqueued(plan: Plan) -> None:
-    """Record the tasks of a plan that have no row yet, and the containers that they need.
+def enqueued(plan: Plan, home: UserTaskStatus | None = None) -> None:
+    """Record the tasks of a plan that have no row yet, the containers that they need, and what leaves now.
 
-    Raises `TypeError` if a task's user does not exist; then nothing is recorded.
+    What has no container in the plan goes into `home`. Raises `TypeError` if a task's user does not exist; then
+    nothing is recorded.
     """
     nodes = list({node.task_id: node for node in plan}.values())
     known = _known(nodes) if len(nodes) > 1 else {}
+    _published(nodes, known)
     missing = _missing(nodes, known)
     if not missing:
         return
     check_users({node.user_id for node in missing} - {status.user_id for status in known.values()})
     try:
-        _insert(missing, known)
+        _insert(missing, known, home)
     except IntegrityError:
         known = _known(nodes)
         missing = _missing(nodes, known)
         if missing:
-            _insert(missing, known)
+            _insert(missing, known, home)
 
 
-def published(task_id: str, due: datetime) -> bool:
-    """Record that the message of a task planned earlier leaves now; tell whether there is such a task."""
-    return bool(UserTaskStatus.objects.filter(task_id=task_id).change(due=due))
+def published(task_ids: Iterable[str], due: datetime) -> bool:
+    """Record that the messages of tasks planned earlier leave now; tell whether there is any such task."""
+    return bool(UserTaskStatus.objects.filter(task_id__in=list(task_ids)).change(due=due))
 
 
-def started(task_id: str, total_steps: Callable[[], int]) -> UserTaskStatus | None:
+def replaced(task_id: str, plan: Plan) -> None:
+    """Record that a running task hands its place to a plan in which its id comes last, or is the only one.
+
+    Its row waits again, and is put into the container of the plan that it belongs to, if that is new.
+    """
+    status = status_of(task_id)
+    if status is None:
+        return
+    transitions.postpone(status, {node.task_id: node.due for node in plan}.get(task_id))
+    enqueued([node for node in plan if node.task_id != task_id], home=status.parent)
+    place = {node.task_id: node.parent for node in plan}.get(task_id)
+    container = status_of(place) if place is not None else None
+    if container is not None and container.pk != status.parent_id:
+        containers.move_in(status, container)
+
+
+def joined(task_id: str, plan: Plan) -> None:
+    """Record tasks that follow the end of another one, beside which they belong."""
+    status = status_of(task_id)
+    root = containers.root(status) if status is not None else None
+    enqueued(plan, home=root if root is not None and root.is_container else None)
+
+
+def broken(task_ids: Iterable[str], message: Any) -> None:
+    """Record that planned tasks can never run, since something before them that has no row of its own has failed."""
+    planned = UserTaskStatus.objects.filter(task_id__in=list(task_ids)).leaves().planned()
+    for status in planned.order_by("created", "pk"):
+        transitions.give_up(status, texts.error_text(message))
+
+
+def started(task_id: str, total_steps: Callable[[], int] | None = None) -> UserTaskStatus | None:
     """Record that a worker begins to execute a task; return its status, in whatever state that is, or None.
 
-    `total_steps` tells how many steps there are, if an earlier execution has to be taken back.
+    `total_steps` tells how many steps there are, if an earlier execution has to be taken back; without it they stay.
     """
     status = status_of(task_id)
     if status is not None:
-        transitions.execute(status, total_steps)
+        total = status.total_steps
+        transitions.execute(status, total_steps or (lambda: total))
     return status
 
 
@@ -154,12 +187,23 @@ def _missing(nodes: Plan, known: dict[str, UserTaskStatus]) -> list[Node]:
     return [node for node in nodes if node.task_id in needed]
 
 
-def _insert(missing: Plan, known: dict[str, UserTaskStatus]) -> None:
+def _published(nodes: Plan, known: dict[str, UserTaskStatus]) -> None:
+    """Record what leaves now of tasks that were planned earlier: one statement for those due at a time."""
+    leaving: dict[datetime, list[str]] = {}
+    for node in nodes:
+        if node.due is not None and node.task_id in known and known[node.task_id].due is None:
+            leaving.setdefault(node.due, []).append(node.task_id)
+    for due, task_ids in leaving.items():
+        published(task_ids, due)
+
+
+def _insert(missing: Plan, known: dict[str, UserTaskStatus], home: UserTaskStatus | None) -> None:
     """Insert containers level by level, then all tasks at once; add their steps to the containers that were there."""
     steps = dict[str, int]()
     rows = _rows(missing, steps)
     with transaction.atomic():
-        holders: dict[str | None, UserTaskStatus | None] = {None: None, **known}
+        holders: dict[str | None, UserTaskStatus | None] = {None: home}
+        holders.update(known)
         containing = [node for node in missing if node.is_container]
         while containing:
             level = [node for node in containing if node.parent in holders]
@@ -168,6 +212,8 @@ def _insert(missing: Plan, known: dict[str, UserTaskStatus]) -> None:
         _insert_level([node for node in missing if not node.is_container], rows, holders)
         for task_id in steps.keys() & known.keys():
             containers.join(known[task_id], steps[task_id])
+        if home is not None:
+            containers.join(home, sum(steps[node.task_id] for node in missing if node.parent is None))
 
 
 def _rows(missing: Plan, steps: dict[str, int]) -> dict[str, UserTaskStatus]:

@@ -21,10 +21,12 @@ from celery.states import FAILURE, RETRY, SUCCESS
 from django.db import close_old_connections, transaction
 from django.utils.translation import gettext as _
 
-from . import canvas, publishing, recording, user_task_stopped, user_tasks_revoked
+from . import publishing, recording, user_task_stopped, user_tasks_revoked
+from .canvas import Planner
 from .executions import begin
-from .tasks import UserTaskMixin, tracked_task
-from .utils import read_message
+from .tasks import UserTaskMixin, has_row, tracked_task
+from .texts import exception_text
+from .utils import read_message, request_message
 
 __all__ = [
     "celery_app",
@@ -44,14 +46,7 @@ logger = logging.getLogger(__name__)
 
 @before_task_publish.connect
 def create_user_task(sender: str = "", body: Any = None, headers: Any = None, **_kwargs: Any) -> None:
-    message = read_message(sender, body, headers)
-    if message.task_id in publishing.recorded():
-        return
-    planned_earlier = message.retries or message.parent_id or celery_app.current_worker_task
-    if planned_earlier and recording.published(message.task_id, canvas.due(message.eta)):
-        return
-    if not message.retries:
-        recording.enqueued(canvas.Planner(tracked_task).message(message).nodes)
+    publishing.record(read_message(sender, body, headers))
 
 
 @task_prerun.connect
@@ -59,48 +54,82 @@ def start_user_task(
     sender: Any = None, task_id: str | None = None, args: Any = (), kwargs: Any = None, **_kwargs: Any
 ) -> None:
     _close_obsolete_connections()
-    if isinstance(sender, UserTaskMixin) and task_id is not None:
+    if task_id is None or isinstance(sender, type):
+        return
+    if isinstance(sender, UserTaskMixin):
         sender.request.user_task_status = begin(sender, task_id, args or (), kwargs or {})
+    elif has_row(sender, _request_of(sender)):
+        recording.started(task_id)
 
 
 @task_success.connect
 def task_succeeded(sender: Any = None, **_kwargs: Any) -> None:
-    if isinstance(sender, UserTaskMixin):
+    if has_row(sender, _request_of(sender)):
         recording.succeeded(sender.request.id)
 
 
 @task_failure.connect
 def task_failed(sender: Any = None, task_id: str | None = None, exception: Any = None, **_kwargs: Any) -> None:
-    if isinstance(sender, UserTaskMixin):
-        recording.failed(task_id or sender.request.id, sender.error_message(exception))
+    text = _error_message(sender, exception)
+    if has_row(sender, _request_of(sender)):
+        recording.failed(task_id or sender.request.id, text)
+    _give_up_what_follows(sender, _request_of(sender), task_id, text)
 
 
 @task_retry.connect
 def retrying_task(sender: Any = None, request: Any = None, **_kwargs: Any) -> None:
-    if isinstance(sender, UserTaskMixin):
-        recording.retrying((request or sender.request).id)
+    if has_row(sender, request or _request_of(sender)):
+        recording.retrying((request or _request_of(sender)).id)
 
 
 @task_revoked.connect
 def task_is_revoked(sender: Any = None, request: Any = None, expired: bool = False, **_kwargs: Any) -> None:
-    if not isinstance(sender, UserTaskMixin):
-        return
-    if expired:
-        recording.failed(request.id, _("The task waited longer than it was allowed to, and was not started."))
-    else:
-        recording.revoked(request.id)
+    text = (
+        _("The task waited longer than it was allowed to, and was not started.")
+        if expired
+        else _("The task was revoked.")
+    )
+    context = getattr(request, "_context", request)
+    if has_row(sender, context):
+        if expired:
+            recording.failed(request.id, text)
+        else:
+            recording.revoked(request.id)
+    _give_up_what_follows(sender, context, request.id, text)
 
 
 @task_postrun.connect
 def end_user_task(sender: Any = None, task_id: str | None = None, state: Any = None, **_kwargs: Any) -> None:
     """Bring an execution to its end that Celery reports by none of the signals above."""
-    if not isinstance(sender, UserTaskMixin) or task_id is None or state in (SUCCESS, FAILURE, RETRY):
+    if task_id is None or state in (SUCCESS, FAILURE, RETRY) or not has_row(sender, _request_of(sender)):
         return
     error = sys.exception() if state is None else None
     if isinstance(error, Exception):
-        recording.failed(task_id, sender.error_message(error))
+        recording.failed(task_id, _error_message(sender, error))
     else:
         recording.ended(task_id)
+
+
+def _request_of(sender: Any) -> Any:
+    return None if sender is None or isinstance(sender, type) else sender.request
+
+
+def _error_message(task: Any, exception: Any) -> str:
+    """Return what the project says about an exception; its hook must not keep the failure from being recorded."""
+    try:
+        return str(task.error_message(exception)) if isinstance(task, UserTaskMixin) else exception_text(exception)
+    except Exception:
+        logger.exception("The error message of task %s could not be made.", task.name)
+        return exception_text(exception)
+
+
+def _give_up_what_follows(task: Any, request: Any, task_id: str | None, text: str) -> None:
+    """Cancel the tasks of ours that an ordinary one would have led to: no signal will ever name them."""
+    if isinstance(task, UserTaskMixin) or request is None or request.id != task_id:
+        return
+    branch = Planner(tracked_task).message(request_message(request))
+    if branch.nodes:
+        recording.broken([node.task_id for node in branch.nodes if node.task_id != task_id], text)
 
 
 @user_tasks_revoked.connect

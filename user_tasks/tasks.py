@@ -148,6 +148,17 @@ def purge_old_user_tasks() -> int:
     return removal.purge(settings.USER_TASKS_MAX_AGE)
 
 
+def has_row(task: Any, request: Any) -> bool:
+    """Tell whether the executions of a task have a status.
+
+    An ordinary task has one where it takes the place of one of ours. Celery's messages say so under protocol 2; under
+    protocol 1 nothing does, so there each task is looked up.
+    """
+    if task is None or request is None:
+        return False
+    return isinstance(task, UserTaskMixin) or bool(request.replaced_task_nesting) or task.app.conf.task_protocol == 1
+
+
 def tracked_task(name: str) -> UserTaskMixin | None:
     """Return the registered task of this name if it is one of ours."""
     task = current_app.tasks.get(name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
@@ -121,11 +122,13 @@ def succeed(status: UserTaskStatus) -> bool:
     """Complete the missing steps, here and in the containers, and enter Succeeded."""
     missing = max(status.total_steps - status.completed_steps, 0)
     with transaction.atomic(using=status._state.db):
+        # The containers first: everything locks rows from the top down, so that nothing waits in a circle.
+        if missing and status.parent_id:
+            containers.above(status).add_steps(missing)
         moved = row(status).move(
             State.SUCCEEDED, completed_steps=F("completed_steps") + missing, finished=timezone.now()
         )
-        if moved and missing and status.parent_id:
-            containers.above(status).add_steps(missing)
+        transaction.set_rollback(not moved, using=status._state.db)
     return _stopped(status, State.SUCCEEDED) if moved else False
 
 
@@ -161,6 +164,19 @@ def end(status: UserTaskStatus) -> bool:
         refresh(status)
         _stopped(status, status.state)
     return moved
+
+
+def postpone(status: UserTaskStatus, due: datetime | None) -> bool:
+    """Enter Pending again, for what takes the place of a running task; its steps begin again."""
+    _take_back_steps(status)
+    refresh(status)
+    return row(status).move(State.PENDING, due=due)
+
+
+def give_up(status: UserTaskStatus, text: str) -> None:
+    """Cancel a planned task that can no longer run, and fail the containers in which that became clear."""
+    containers.fail(status, text)
+    cancel(status)
 
 
 def set_name(status: UserTaskStatus, name: str) -> None:

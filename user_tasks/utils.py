@@ -29,6 +29,8 @@ class Message:
     """Signatures of the rest of the chain, in running order."""
     chord: Mapping[str, Any] | None = None
     """Signature of the body."""
+    callbacks: Sequence[Mapping[str, Any]] = ()
+    """Signatures published when it has ended, well or not; they have no ids yet."""
 
 
 def read_message(sender: str, body: Any, headers: Mapping[str, Any] | None) -> Message:
@@ -48,6 +50,21 @@ def read_message(sender: str, body: Any, headers: Mapping[str, Any] | None) -> M
         group=headers.get("group"),
         links=tuple(_chain_of(embed or {}) or ()),
         chord=(embed or {}).get("chord"),
+        callbacks=callbacks_of(embed or {}, "callbacks", "errbacks"),
+    )
+
+
+def request_message(request: Any) -> Message:
+    """Return the message that a worker executes."""
+    return Message(
+        task_id=request.id,
+        task=request.task,
+        args=request.args or (),
+        kwargs=request.kwargs or {},
+        group=request.group,
+        links=tuple(_chain_of({"chain": request.chain}) or _linked(request.callbacks)),
+        chord=request.chord,
+        callbacks=callbacks_of(vars(request), "callbacks", "errbacks"),
     )
 
 
@@ -61,7 +78,14 @@ def call_message(task: str, args: Any, kwargs: Any, options: Mapping[str, Any]) 
         group=options.get("group_id"),
         links=tuple(_chain_of(options) or _linked(options.get("link"))),
         chord=options.get("chord"),
+        callbacks=callbacks_of(options, "link", "link_error"),
     )
+
+
+def callbacks_of(options: Mapping[str, Any], *keys: str) -> tuple[Any, ...]:
+    """Return the signatures under these keys that are mere callbacks, not links of a chain."""
+    found = (signature for key in keys for signature in maybe_list(options.get(key)) or ())
+    return tuple(signature for signature in found if not signature["options"].get("task_id"))
 
 
 def last_task(signature: Any) -> Any:
@@ -138,6 +162,7 @@ def _read_proto1(sender: str, body: Mapping[str, Any]) -> Message:
         group=body.get("taskset"),
         links=tuple(_linked(body.get("callbacks"))),
         chord=body.get("chord"),
+        callbacks=callbacks_of(body, "callbacks", "errbacks"),
     )
 
 

@@ -111,11 +111,19 @@ def _first_lines(rows: list[Row], import_id: str) -> dict[str, int]:
 def _product(row: Row, import_id: str) -> Product:
     if len(row.values) != len(COLUMNS):
         raise ValidationError(f"{len(COLUMNS)} columns expected, {len(row.values)} found.")
-    if any("\udc80" <= character <= "\udcff" for value in row.values for character in value):
+    if not _is_unicode(row):
         raise ValidationError("Not in UTF-8.")
     product = Product(import_id=import_id, line=row.line, **dict(zip(COLUMNS, row.values, strict=True)))
     product.clean_fields()
     return product
+
+
+def _is_unicode(row: Row) -> bool:
+    try:
+        "".join(row.values).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_first(product: Product, first_lines: dict[str, int]) -> None:

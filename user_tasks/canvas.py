@@ -24,6 +24,14 @@ UNKNOWN_RESULT = None
 
 
 @dataclass(frozen=True)
+class Given:
+    """Arguments that the members of a group get besides their own, the positional ones before those."""
+
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Branch:
     """Nodes below one that is not named yet: the first of them, or several, have no parent."""
 
@@ -66,9 +74,9 @@ class Planner:
             return self._enclosed(sequence, options.get("group_id"), options.get("chord"))
         return self._enclosed(sequence, message.group, message.chord)
 
-    def group(self, group_id: str, signatures: Sequence[Any], args: Sequence[Any], chord: Any) -> Branch:
-        """Plan a whole group about to be published, whose members get `args` before their own."""
-        return self._enclosed(self._members(signatures, args), group_id, chord)
+    def group(self, group_id: str, signatures: Sequence[Any], given: Given, chord: Any) -> Branch:
+        """Plan a whole group about to be published, whose members get the `given` arguments too."""
+        return self._enclosed(self._members(signatures, given), group_id, chord)
 
     def workflow(self, branch: Branch) -> Branch:
         """Put what a caller starts into a group, where callbacks will join it."""
@@ -83,45 +91,47 @@ class Planner:
         inner = [*signature["kwargs"].get("tasks", ())] if signature["task"] in (CHAIN, GROUP) else []
         return self.lookup(signature["task"]) is not None or any(map(self._is_tracked, inner))
 
-    def _signature(self, signature: Any, args: Sequence[Any] | None = None) -> Branch:
+    def _signature(self, signature: Any, given: Given | None = None) -> Branch:
         """Plan a signature whose ids are frozen.
 
-        `args` come before its own, of one whose message leaves now; they are None where a result still has to come.
+        The `given` arguments are those of one whose message leaves now; None where a result still has to come.
         """
         kind, options, kwargs = signature["task"], signature["options"], signature["kwargs"]
         if kind == CHAIN:
-            return self._chain(kwargs["tasks"], args)
+            return self._chain(kwargs["tasks"], given)
         if kind == GROUP:
-            return self._container(GROUP, options.get("task_id"), self._members(kwargs["tasks"], args))
+            return self._container(GROUP, options.get("task_id"), self._members(kwargs["tasks"], given))
         if kind == CHORD:
-            return self._chord(signature, args)
-        when = None if args is None else self._due(options.get("eta"), options.get("countdown"))
-        leaf = self._leaf(kind, options.get("task_id"), _possible_args(signature, args), kwargs, when)
+            return self._chord(signature, given)
+        when = None if given is None else self._due(options.get("eta"), options.get("countdown"))
+        leaf = self._leaf(
+            kind, options.get("task_id"), _possible_args(signature, given), _kwargs(signature, given), when
+        )
         return self._with_callbacks(leaf, callbacks_of(options, "link", "link_error"))
 
-    def _chain(self, links: Sequence[Any], args: Sequence[Any] | None) -> Branch:
+    def _chain(self, links: Sequence[Any], given: Given | None) -> Branch:
         if not links:
             return Branch()
-        sequence = self._signature(links[0], args)
+        sequence = self._signature(links[0], given)
         for link in links[1:]:
             sequence += self._signature(link)
         return self._container(CHAIN, _derived(CHAIN, _id_of(links[0])), sequence)
 
-    def _chord(self, signature: Any, args: Sequence[Any] | None) -> Branch:
+    def _chord(self, signature: Any, given: Given | None) -> Branch:
         header, body = signature["kwargs"]["header"], signature["kwargs"]["body"]
         grouped = isinstance(header, Mapping)
         group_id = header["options"].get("task_id") if grouped else signature["options"].get("task_id")
-        members = self._members(header["kwargs"]["tasks"] if grouped else header, args)
+        members = self._members(header["kwargs"]["tasks"] if grouped else header, given)
         return self._chord_of(group_id, members, body)
 
     def _chord_of(self, group_id: str | None, headers: Branch, body: Any) -> Branch:
         parts = self._container(GROUP, group_id, headers) + self._signature(body)
         return self._container(CHORD, _derived(CHORD, group_id), parts)
 
-    def _members(self, signatures: Sequence[Any], args: Sequence[Any] | None) -> Branch:
+    def _members(self, signatures: Sequence[Any], given: Given | None) -> Branch:
         members = Branch()
         for signature in signatures:
-            members += self._signature(signature, args)
+            members += self._signature(signature, given)
         return members
 
     def _enclosed(self, branch: Branch, group_id: str | None, chord: Any) -> Branch:
@@ -170,12 +180,17 @@ class Planner:
         return Branch((node,), str(kwargs.get("user_task_name") or ""))
 
 
-def _possible_args(signature: Any, args: Sequence[Any] | None) -> list[tuple[Any, ...]]:
+def _possible_args(signature: Any, given: Given | None) -> list[tuple[Any, ...]]:
     """Return what the positional arguments may be, the likeliest first: a result may or may not stand before them."""
     own = tuple(signature["args"])
     if signature.get("immutable"):
         return [own]
-    return [(UNKNOWN_RESULT, *own), own] if args is None else [(*args, *own)]
+    return [(UNKNOWN_RESULT, *own), own] if given is None else [(*given.args, *own)]
+
+
+def _kwargs(signature: Any, given: Given | None) -> dict[str, Any]:
+    added = {} if given is None or signature.get("immutable") else given.kwargs
+    return {**signature["kwargs"], **added}
 
 
 def _arguments_and_user(

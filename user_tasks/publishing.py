@@ -17,7 +17,7 @@ from typing import Any
 from celery import current_app, group
 
 from . import recording
-from .canvas import Branch, Planner
+from .canvas import Branch, Given, Planner
 from .conf import settings
 from .containers import CHAIN, CHORD, GROUP
 from .tasks import has_row, tracked_task
@@ -62,6 +62,7 @@ def _record(
 ) -> None:
     if any(node.task_id == planner.replaced for node in branch.nodes):
         recording.replaced(request.id, branch.nodes)
+        request.user_task_replaced = True
     elif parent_id is not None and _is_callback(parent_id, request, calls):
         recording.joined(parent_id, branch.nodes)
     else:
@@ -124,7 +125,8 @@ def _record_group(prepared: list[Any], options: dict[str, Any]) -> frozenset[str
     request = _current_request()
     planner = _planner(request)
     try:
-        branch = planner.group(group_id, signatures, options.get("args") or (), chord)
+        given = Given(options.get("args") or (), options.get("kwargs") or {})
+        branch = planner.group(group_id, signatures, given, chord)
         if branch.nodes:
             parent_id = options.get("parent_id") or (request.id if request else None)
             calls = [(signature.task, signature.args, signature.kwargs) for signature in signatures]

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db import models
+from django.db import connections, models
 from django.db.models import Case, Count, F, Max, OuterRef, Q, Subquery, Value, When
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce, Left, Length
 from django.utils import timezone
 
@@ -95,6 +96,18 @@ class UserTaskStatusQuerySet(models.QuerySet["UserTaskStatus"]):
             artifact_count=Coalesce(Subquery(its.annotate(count=Count("pk")).values("count")), 0),
             artifact_modified=Subquery(its.annotate(newest=Max("modified")).values("newest")),
         )
+
+    def with_keys(self, keys: list[int]) -> UserTaskStatusQuerySet:
+        """Return the rows with these primary keys; an UPDATE locks them in that order, so that none waits in a circle.
+
+        InnoDB does so by itself, and SQLite locks the whole database.
+        """
+        database = connections[self.db]
+        if database.vendor != "postgresql" or len(keys) < 2:
+            return self.filter(pk__in=keys)
+        table = database.ops.quote_name(self.model._meta.db_table)
+        in_order = f"SELECT id FROM {table} WHERE id = ANY(%s) ORDER BY id FOR UPDATE"  # noqa: S608 - our own name
+        return self.filter(pk__in=RawSQL(in_order, [keys]))  # noqa: S611 - no text of others in it
 
     def older_than(self, age: timedelta) -> UserTaskStatusQuerySet:
         """Return what was created longer than `age` ago."""

@@ -17,7 +17,7 @@ from celery.signals import (
     task_revoked,
     task_success,
 )
-from celery.states import FAILURE, RETRY, SUCCESS
+from celery.states import FAILURE, IGNORED, REJECTED, RETRY, SUCCESS
 from django.db import close_old_connections, transaction
 from django.utils.translation import gettext as _
 
@@ -99,13 +99,19 @@ def task_is_revoked(sender: Any = None, request: Any = None, expired: bool = Fal
 
 
 @task_postrun.connect
-def end_user_task(sender: Any = None, task_id: str | None = None, state: Any = None, **_kwargs: Any) -> None:
+def end_user_task(
+    sender: Any = None, task_id: str | None = None, state: Any = None, retval: Any = None, **_kwargs: Any
+) -> None:
     """Bring an execution to its end that Celery reports by none of the signals above."""
-    if task_id is None or state in (SUCCESS, FAILURE, RETRY) or not has_row(sender, _request_of(sender)):
+    request = _request_of(sender)
+    if task_id is None or state in (SUCCESS, FAILURE, RETRY) or not has_row(sender, request):
         return
     error = sys.exception() if state is None else None
+    comes_again = getattr(request, "user_task_replaced", False) or getattr(retval, "requeue", False)
     if isinstance(error, Exception):
         recording.failed(task_id, _error_message(sender, error))
+    elif state in (IGNORED, REJECTED) and not comes_again:
+        recording.failed(task_id, _("The task ended without a result."))
     else:
         recording.ended(task_id)
 

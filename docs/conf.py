@@ -27,6 +27,7 @@ html_title = f"{project} {release}"
 default_role = "py:obj"
 add_module_names = False
 autosummary_generate = False
+openapi_default_renderer = "httpdomain"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 

@@ -1,9 +1,10 @@
-"""The code blocks of the README and of the documentation."""
+"""The code of the README and of the documentation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from sybil import Document
 from sybil.parsers.rest.lexers import DirectiveLexer
@@ -25,8 +26,13 @@ def code_blocks(path: Path) -> list[Block]:
     """Return the code blocks of a document in order."""
     lexer = DirectiveLexer(directive="code-block", arguments=".*")
     return [
-        Block(
-            region.lexemes["arguments"], str(region.lexemes["source"]), region.lexemes["options"].get("caption", "")
-        )
+        Block(region.lexemes["arguments"], str(region.lexemes["source"]), region.lexemes["options"].get("caption", ""))
         for region in lexer(Document(path.read_text(encoding="utf-8"), str(path)))
     ]
+
+
+def executed(block: Block, name: str) -> ModuleType:
+    """Return the block as a module of this name."""
+    module = ModuleType(name)
+    exec(compile(block.source, name, "exec"), vars(module))
+    return module

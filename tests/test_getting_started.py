@@ -17,6 +17,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import pytest
+
 from documents import ROOT, Block, code_blocks
 from workers import PATIENCE, wait_for
 

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import rules
+from django.apps import apps
+from django.contrib.auth.models import Permission, User
+from django.core.files.base import ContentFile
+from django.db.models.signals import post_delete
+from django.test import RequestFactory
+from pytest_django import DjangoCaptureOnCommitCallbacks
+
+import user_tasks
+from documents import DOCUMENTS, ROOT, Block, code_blocks, executed
+from user_tasks.conf import Defaults
+from user_tasks.models import UserTaskArtifact, UserTaskStatus
+from user_tasks.tasks import purge_old_user_tasks
+
+PACKAGE = Path(user_tasks.__file__).parent
+DOCS = ROOT / "docs"
+
+PUBLIC_NAMES = {
+    "user_tasks": "__version__ user_task_stopped",
+    "user_tasks.models": (
+        "UserTaskStatus uuid user task_id parent is_container task_class name state completed_steps total_steps"
+        " attempts created modified PENDING IN_PROGRESS SUCCEEDED FAILED CANCELED RETRYING STATE_TRANSLATIONS start"
+        " increment_completed_steps increment_total_steps cancel fail retry set_name set_state succeed state_text"
+        " UserTaskArtifact artifacts status file url text"
+    ),
+    "user_tasks.tasks": (
+        "UserTaskMixin generate_name calculate_total_steps arguments_as_dict status UserTask purge_old_user_tasks"
+    ),
+    "user_tasks.signals": "create_user_task start_user_task task_failed retrying_task task_succeeded celery_app",
+    "user_tasks.utils": "proto2_to_proto1 extract_proto2_headers extract_proto2_embed",
+    "user_tasks.exceptions": "TaskCanceledException",
+    "user_tasks.conf": "settings get_storage",
+    "user_tasks.filters": "ArtifactFilterBackend StatusFilterBackend",
+    "user_tasks.rules": "is_status_creator is_artifact_creator STATUS_PERMISSION ARTIFACT_PERMISSION add_rules",
+    "user_tasks.views": "StatusViewSet ArtifactViewSet cancel_status_code DjangoObjectPermissionsIncludingView",
+    "user_tasks.serializers": "StatusSerializer ArtifactSerializer",
+    "user_tasks.urls": "ROUTER urlpatterns",
+}
+"""What a project may rely on."""
+
+
+MODULES = sorted({path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "apps"})
+
+PYTHON_BLOCKS = [
+    pytest.param(block, id=f"{path.stem}-{number}")
+    for path in DOCUMENTS
+    for number, block in enumerate(code_blocks(path))
+    if block.language == "python"
+]
+
+
+def text_of(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def python_blocks(name: str) -> list[Block]:
+    return [block for block in code_blocks(DOCS / name) if block.language == "python"]
+
+
+@pytest.fixture(scope="module")
+def reference() -> dict[str, str]:
+    """The sections of the reference by their modules."""
+    titles = list(re.finditer(r"^(user_tasks\S*)\n-+\n", text_of("reference.rst"), re.MULTILINE))
+    ends = [title.start() for title in titles[1:]] + [None]
+    return {title[1]: title.string[title.end() : end] for title, end in zip(titles, ends, strict=True)}
+
+
+@pytest.mark.parametrize("block", PYTHON_BLOCKS)
+def test_python_compiles(block: Block) -> None:
+    compile(block.source, block.caption, "exec")
+
+
+def test_every_setting_is_described() -> None:
+    described = re.findall(r"^\.\. setting:: (\w+)$", text_of("settings.rst"), re.MULTILINE)
+    assert sorted(described) == sorted(name for name in vars(Defaults) if name.isupper())
+
+
+@pytest.mark.parametrize("module", PUBLIC_NAMES)
+def test_every_public_name_stands_in_the_reference(reference: dict[str, str], module: str) -> None:
+    words = set(re.findall(r"\w+", reference[module]))
+    for model in re.findall(r"model-fields:: (\w+)", reference[module]):
+        words |= {field.name for field in apps.get_model("user_tasks", model)._meta.fields}
+    assert set(PUBLIC_NAMES[module].split()) <= words
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_stands_in_its_ring(module: str) -> None:
+    assert text_of("architecture.rst").count(f"~user_tasks.{module}\n") == 1
+
+
+@pytest.mark.parametrize("migration", sorted(path.stem for path in PACKAGE.glob("migrations/00*.py"))[5:])
+def test_every_migration_since_4_is_explained(migration: str) -> None:
+    assert f"``{migration}``\n" in text_of("upgrading.rst")
+
+
+def test_changelog_tells_about_this_version() -> None:
+    assert f"\n{user_tasks.__version__} - " in (ROOT / "CHANGELOG.rst").read_text(encoding="utf-8")
+
+
+def tree(parent: UserTaskStatus | None = None, indent: str = "") -> Iterator[str]:
+    for status in UserTaskStatus.objects.filter(parent=parent).order_by("pk"):
+        numbers = f"{status.completed_steps} of {status.total_steps}"
+        yield f'{indent}{status.task_class}  "{status.name}"  {numbers}'
+        yield from tree(status, f"{indent}  ")
+
+
+@pytest.fixture(scope="module")
+def sales() -> Iterator[None]:
+    """The application whose tasks the page links."""
+    tasks = next(block for block in python_blocks("linked_tasks.rst") if block.caption == "sales/tasks.py")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "sales", ModuleType("sales"))
+        patch.setitem(sys.modules, "sales.tasks", executed(tasks, "sales.tasks"))
+        yield
+
+
+CANVASES = [
+    pytest.param(code, shown, id=code.source.split()[3])
+    for code, shown in pairwise(code_blocks(DOCS / "linked_tasks.rst"))
+    if shown.language == "text"
+]
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("sales")
+@pytest.mark.parametrize(("code", "shown"), CANVASES)
+def test_canvas_is_recorded_as_shown(owner: User, code: Block, shown: Block) -> None:
+    exec(code.source, {"user": owner})
+    assert list(tree()) == shown.source.splitlines()
+
+
+@pytest.fixture
+def forgotten_rules() -> Iterator[None]:
+    """No rules, neither before nor after the test."""
+    kept = dict(rules.permissions.permissions)
+    rules.permissions.permissions.clear()
+    yield
+    rules.permissions.permissions.clear()
+    rules.permissions.permissions.update(kept)
+
+
+@pytest.mark.usefixtures("forgotten_rules")
+def test_support_group_may_cancel_what_others_triggered(
+    make_status: Callable[..., UserTaskStatus], make_user: Callable[..., User]
+) -> None:
+    config = executed(python_blocks("authorization.rst")[2], "shop.apps").ShopConfig
+    config.ready(None)
+    supporter, other, status = make_user(), make_user(), make_status()
+    supporter.groups.create(name="support")
+    for permission in ("view_usertaskstatus", "cancel_usertaskstatus"):
+        assert supporter.has_perms([f"user_tasks.{permission}"], status)
+        assert not other.has_perms([f"user_tasks.{permission}"], status)
+    assert not supporter.has_perms(["user_tasks.delete_usertaskstatus"], status)
+
+
+def test_support_group_is_shown_what_others_triggered(
+    rf: RequestFactory, make_status: Callable[..., UserTaskStatus], make_user: Callable[..., User]
+) -> None:
+    filters = executed(python_blocks("authorization.rst")[4], "shop.filters")
+    supporter, other, status = make_user(), make_user(), make_status()
+    supporter.groups.create(name="support")
+    request = rf.get("/")
+    for user, shown in ((supporter, [status]), (other, [])):
+        request.user = user
+        assert list(filters.SupportStatusFilter().filter_queryset(request, UserTaskStatus.objects.all(), None)) == shown
+
+
+@pytest.mark.usefixtures("forgotten_rules")
+def test_granted_permission_reaches_objects_by_a_rule(
+    make_status: Callable[..., UserTaskStatus], make_user: Callable[..., User]
+) -> None:
+    executed(python_blocks("authorization.rst")[5], "shop.rules")
+    granted, other, status = make_user(), make_user(), make_status()
+    granted.user_permissions.add(Permission.objects.get(codename="cancel_usertaskstatus"))
+    assert granted.has_perms(["user_tasks.cancel_usertaskstatus"], status)
+    assert not other.has_perms(["user_tasks.cancel_usertaskstatus"], status)
+
+
+def test_schedule_names_the_purge() -> None:
+    schedule = executed(python_blocks("data_cleanup.rst")[0], "settings").CELERY_BEAT_SCHEDULE
+    assert [entry["task"] for entry in schedule.values()] == [purge_old_user_tasks.name]
+
+
+@pytest.fixture
+def file_receiver() -> Iterator[None]:
+    receivers = executed(python_blocks("data_cleanup.rst")[1], "shop.receivers")
+    yield
+    post_delete.disconnect(receivers.delete_file, sender=UserTaskArtifact)
+
+
+@pytest.mark.usefixtures("file_receiver")
+def test_files_go_with_their_artifacts(
+    make_status: Callable[..., UserTaskStatus], django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
+) -> None:
+    status = make_status()
+    artifact = UserTaskArtifact(status=status)
+    artifact.file.save("rows.csv", ContentFile("1,2"))
+    storage, name = artifact.file.storage, str(artifact.file.name)
+    assert storage.exists(name)
+    with django_capture_on_commit_callbacks(execute=True):
+        status.delete()
+    assert not storage.exists(name)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.utils import timezone
 
@@ -99,6 +101,16 @@ def revoked() -> Iterator[list[str]]:
     user_tasks_revoked.connect(receive)
     yield ids
     user_tasks_revoked.disconnect(receive)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _queue() -> Iterator[None]:
+    """Remove this process's queue from a real broker in the end, with what tests have published and nobody took."""
+    yield
+    if "CELERY_BROKER_URL" in os.environ:
+        from workers import delete_queue
+
+        delete_queue(settings.CELERY_DEFAULT_QUEUE, settings.BROKER_URL)
 
 
 @pytest.fixture(scope="session")

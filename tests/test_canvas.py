@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from user_tasks.canvas import Branch, Planner
+from user_tasks.canvas import Branch, Given, Planner
 from user_tasks.recording import Description, Node
 from user_tasks.tasks import UserTaskMixin
 from user_tasks.utils import Message, read_message
@@ -308,7 +308,9 @@ def test_a_call_that_does_not_say_who_triggers_it_is_refused(kwargs: Json) -> No
 def test_members_of_a_group_get_its_arguments_before_their_own() -> None:
     member = {**mutable([], {}), "args": [USER]}
 
-    branch = Planner(lookup).group("id9", [member, {**member, "args": [8], "options": {"task_id": "id3"}}], [3], None)
+    members = [member, {**member, "args": [8], "options": {"task_id": "id3"}}]
+
+    branch = Planner(lookup).group("id9", members, Given([3]), None)
 
     assert tree(branch.nodes) == [["group", "id2", "id3"]]
     assert [(node.describe().name, node.user_id) for node in branch.nodes[1:]] == [("Step 3", USER), ("Step 3", 8)]
@@ -317,4 +319,4 @@ def test_members_of_a_group_get_its_arguments_before_their_own() -> None:
 def test_a_group_whose_members_are_not_ours_is_nothing() -> None:
     foreign = signature("shop.other", {}, {"task_id": "id2"})
 
-    assert Planner(lookup).group("id9", [foreign], (), None) == Branch()
+    assert Planner(lookup).group("id9", [foreign], Given(), None) == Branch()

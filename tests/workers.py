@@ -70,13 +70,6 @@ class Route:
             "PYTHONPATH": os.pathsep.join([str(BASE_DIR / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
 
-    def delete(self) -> None:
-        """Remove the queue from the broker."""
-        with Connection(self.broker_url, transport_options=broker_options(self.broker_url)) as broker:
-            channel: Any = broker.default_channel
-            channel.queue_delete(self.queue)
-            channel.exchange_delete(self.queue)
-
 
 class Worker:
     """A worker process that takes the messages of a route."""
@@ -88,7 +81,8 @@ class Worker:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "celery", "-A", "test_settings", "worker"),
-                    *("--include", "worker_tasks", "--queues", route.queue, "--hostname", f"{route.queue}@localhost"),
+                    *("--include", "worker_tasks,browser_tasks"),
+                    *("--queues", route.queue, "--hostname", f"{route.queue}@localhost"),
                     *("--pool", pool, "--concurrency", str(concurrency), "--loglevel", "INFO"),
                     *("--without-gossip", "--without-mingle", "--without-heartbeat"),
                 ],
@@ -129,7 +123,7 @@ class Worker:
             os.killpg(self._process.pid, signal.SIGKILL)
             raise AssertionError(f"The worker does not stop:\n{self.log()}") from None
         finally:
-            self.route.delete()
+            delete_queue(self.route.queue, self.route.broker_url)
 
 
 @dataclass
@@ -156,6 +150,14 @@ class Workers:
             worker.tell_to_stop()
         for worker in self._shared.values():
             worker.wait_until_stopped()
+
+
+def delete_queue(name: str, broker_url: str) -> None:
+    """Remove a queue, and Celery's exchange for it, from the broker."""
+    with Connection(broker_url, transport_options=broker_options(broker_url)) as broker:
+        channel: Any = broker.default_channel
+        channel.queue_delete(name)
+        channel.exchange_delete(name)
 
 
 def forget_broker() -> None:

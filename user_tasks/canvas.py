@@ -49,12 +49,13 @@ class Planner:
     """Plans trees.
 
     `user_id` is used where a later member does not name its own. The task of the id `replaced` has a row, whatever
-    its kind: it takes the place of the one that publishes these.
+    its kind: it takes the place of the one that publishes these. For a `check` calls need no ids yet.
     """
 
     lookup: Lookup
     user_id: Any = None
     replaced: str | None = None
+    check: bool = False
     now: datetime = field(default_factory=timezone.now)
 
     def message(self, message: Message) -> Branch:
@@ -173,10 +174,10 @@ class Planner:
         task = self.lookup(task_name)
         if task_id is not None and task_id == self.replaced:
             return Branch((Node(task_id, task_name, self.user_id, due=when),))
-        if task is None or task_id is None:
+        if task is None or (task_id is None and not self.check):
             return Branch()
         arguments, user_id = _arguments_and_user(task, possible_args, kwargs, self.user_id)
-        node = Node(task_id, task_name, user_id, due=when, describe=partial(describe, task, arguments))
+        node = Node(task_id or task_name, task_name, user_id, due=when, describe=partial(describe, task, arguments))
         return Branch((node,), str(kwargs.get("user_task_name") or ""))
 
 

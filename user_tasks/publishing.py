@@ -4,6 +4,9 @@ Celery tells nobody how many members a group has, and publishes them one by one;
 before the last is there, and the group would be taken for done. So the step of `celery.group` that publishes its
 prepared members is instrumented. Where that is turned off, members are recorded as their messages leave, and a group
 that was taken for done opens again when another member joins.
+
+Where the project wants errors in the caller, groups and chords are checked as a whole too: when the message of a faulty
+member is made, others have left.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
-from celery import current_app, group
+from celery import chord, current_app, group
 
 from . import recording
 from .canvas import Branch, Given, Planner
@@ -28,11 +31,13 @@ logger = logging.getLogger(__name__)
 _NOTHING: frozenset[str] = frozenset()
 _recorded: ContextVar[frozenset[str]] = ContextVar("user_tasks_recorded", default=_NOTHING)
 _publish_members = group._apply_tasks  # type: ignore[attr-defined]  # not in the stubs
+_publish_chord = chord.run
 
 
 def instrument() -> None:
-    """Record groups as a whole from now on."""
+    """Record groups as a whole from now on, and check them and chords where errors are to reach the caller."""
     group._apply_tasks = _recording_first  # type: ignore[attr-defined]  # not in the stubs
+    chord.run = _checking_first  # type: ignore[method-assign]
 
 
 def record(message: Message) -> None:
@@ -107,6 +112,7 @@ def _members(group_or_list: Any) -> Any:
 @wraps(_publish_members)
 def _recording_first(self: group, tasks: Any, *positional: Any, **options: Any) -> Iterator[Any]:
     prepared = list(tasks)
+    _check([signature for signature, *_ in prepared], options, options.get("chord"))
     ids = _NOTHING
     if settings.USER_TASKS_RECORD_GROUPS and prepared:
         ids = _record_group(prepared, options)
@@ -137,3 +143,17 @@ def _record_group(prepared: list[Any], options: dict[str, Any]) -> frozenset[str
         logger.exception("Group %s could not be recorded as a whole.", group_id)
         return _NOTHING
     return frozenset(node.task_id for node in branch.nodes)
+
+
+@wraps(_publish_chord)
+def _checking_first(self: Any, header: Any, body: Any, partial_args: Any, *positional: Any, **options: Any) -> Any:
+    _check(header.tasks, {"args": partial_args, "kwargs": options.get("kwargs")}, body)
+    return _publish_chord(self, header, body, partial_args, *positional, **options)
+
+
+def _check(signatures: Sequence[Any], call: Mapping[str, Any], chord: Any) -> None:
+    """Raise `TypeError`, if the project asks for that, where a member does not say who triggers it."""
+    if settings.USER_TASKS_STRICT_PUBLISH:
+        given = Given(call.get("args") or (), call.get("kwargs") or {})
+        branch = Planner(tracked_task, check=True).group("check", signatures, given, chord)
+        recording.check_users({node.user_id for node in branch.nodes})

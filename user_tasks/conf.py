@@ -38,6 +38,12 @@ class Defaults:
     """Record all members of a group in bulk before the first of them is published. Without it each is recorded with
     its own message."""
 
+    USER_TASKS_HEARTBEAT_SECONDS: float = 30
+    """How often, in seconds, a worker process records that the tasks it executes are alive."""
+
+    USER_TASKS_PENDING_LIMIT: timedelta | None = None
+    """How long a task may wait after it was due before ``fail_lost_user_tasks`` gives it up; None waits for ever."""
+
     USER_TASKS_LOST_AFTER: timedelta = timedelta(minutes=5)
     """How long a running task may be silent before it counts as lost; a tree with a task that has shown life within
     this time is never purged."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from django.db import transaction
@@ -75,6 +76,18 @@ def move_in(member: UserTaskStatus, container: UserTaskStatus) -> None:
     rows(member).with_keys(between).add_steps(member.completed_steps, member.total_steps)
 
 
+def take_out(member: UserTaskStatus) -> None:
+    """Take the steps of a member that is about to be deleted out of its containers."""
+    above(member).add_steps(-member.completed_steps, -member.total_steps)
+
+
+def settle_without(member: UserTaskStatus) -> None:
+    """Bring the containers to rest that waited for nothing but this member, which has been deleted."""
+    for container in ancestors(member):
+        if not row(container).unfinished().exists() or not settle_container(container):
+            return
+
+
 def start_waiting(status: UserTaskStatus) -> None:
     """Start the containers that wait for their first member."""
     if any(container.state in states.WAITING for container in ancestors(status)):
@@ -108,6 +121,20 @@ def add_error(status: UserTaskStatus, text: str) -> None:
         return
     if row(status).filter(state=states.State.FAILED).exists():
         status.artifacts.create(name="Error", text=text)
+
+
+def reopen(member: UserTaskStatus, lost_at: datetime, texts: Collection[str]) -> None:
+    """Undo what the loss of a member did to its containers, as far as nothing else has failed in them.
+
+    Their error artifacts with these `texts` go, and what was canceled as unreachable waits again.
+    """
+    for container in ancestors(member):
+        if _members(container).filter(state=states.State.FAILED).exists():
+            return
+        row(container).filter(state=states.State.FAILED).change(state=states.State.IN_PROGRESS, finished=None)
+        container.artifacts.filter(name="Error", text__in=texts, created__gte=lost_at).delete()
+        below = rows(container).under([container.pk]).filter(due=None, heartbeat=None, finished__gte=lost_at)
+        below.filter(state=states.State.CANCELED).change(state=states.State.PENDING, started=None, finished=None)
 
 
 def settle(member: UserTaskStatus) -> None:

@@ -67,6 +67,10 @@ class UserTaskStatus(TimeStampedModel):
     finished = models.DateTimeField(null=True, editable=False, help_text=_("When it came to rest"))
     heartbeat = models.DateTimeField(null=True, editable=False, help_text=_("When its worker last showed life"))
 
+    lost = models.BooleanField(
+        default=False, db_default=False, editable=False, help_text=_("Whether it failed because nobody reported on it")
+    )
+
     objects = UserTaskStatusQuerySet.as_manager()
 
     class Meta:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
     from django.contrib.auth.models import AnonymousUser
 
-    from .models import UserTaskArtifact, UserTaskStatus
+    from .models import UserTaskArtifact, UserTaskStatus  # noqa: F401 - one is named in a string
 
 WITH_CONTAINERS = "parent__parent__parent"
 """What is read along with a status, so that its containers need no queries of their own."""
@@ -108,6 +108,14 @@ class UserTaskStatusQuerySet(models.QuerySet["UserTaskStatus"]):
         table = database.ops.quote_name(self.model._meta.db_table)
         in_order = f"SELECT id FROM {table} WHERE id = ANY(%s) ORDER BY id FOR UPDATE"  # noqa: S608 - our own name
         return self.filter(pk__in=RawSQL(in_order, [keys]))  # noqa: S611 - no text of others in it
+
+    def silent_since(self, moment: datetime) -> UserTaskStatusQuerySet:
+        """Return tasks that a worker executed, and that have shown no life since `moment`."""
+        return self.unfinished().leaves().filter(heartbeat__lt=moment).exclude(state__in=states.WAITING)
+
+    def overdue_since(self, moment: datetime) -> UserTaskStatusQuerySet:
+        """Return tasks whose message has left, and that should have been executed before `moment`."""
+        return self.waiting().leaves().filter(due__lt=moment)
 
     def older_than(self, age: timedelta) -> UserTaskStatusQuerySet:
         """Return what was created longer than `age` ago."""

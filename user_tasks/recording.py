@@ -104,7 +104,7 @@ def started(task_id: str, total_steps: Callable[[], int] | None = None) -> UserT
 
     `total_steps` tells how many steps there are, if an earlier execution has to be taken back; without it they stay.
     """
-    status = status_of(task_id)
+    status = _reported(task_id)
     if status is not None:
         total = status.total_steps
         transitions.execute(status, total_steps or (lambda: total))
@@ -113,28 +113,28 @@ def started(task_id: str, total_steps: Callable[[], int] | None = None) -> UserT
 
 def succeeded(task_id: str) -> None:
     """Record that a task has returned."""
-    status = status_of(task_id)
+    status = _reported(task_id)
     if status is not None and not transitions.succeed(status):
         transitions.end(status)
 
 
 def failed(task_id: str, message: Any) -> None:
     """Record that a task has failed, with the text that its user reads."""
-    status = status_of(task_id)
+    status = _reported(task_id)
     if status is not None and not transitions.fail(status, message):
         transitions.end(status)
 
 
 def retrying(task_id: str) -> None:
     """Record that a task will be tried again."""
-    status = status_of(task_id)
+    status = _reported(task_id)
     if status is not None and not transitions.retry(status):
         transitions.end(status)
 
 
 def revoked(task_id: str) -> None:
     """Record that a task was kept from running, or stopped, by somebody else than its status."""
-    status = status_of(task_id)
+    status = _reported(task_id)
     if status is not None:
         transitions.cancel(status)
         transitions.end(status)
@@ -150,6 +150,14 @@ def ended(task_id: str) -> None:
 def status_of(task_id: str) -> UserTaskStatus | None:
     """Return the status of a task, its containers read with it, or None."""
     return UserTaskStatus.objects.of_task(task_id)
+
+
+def _reported(task_id: str) -> UserTaskStatus | None:
+    """Return the status of a task that somebody reports on, so that it is not lost."""
+    status = status_of(task_id)
+    if status is not None and status.lost:
+        transitions.revive(status)
+    return status
 
 
 def check_users(user_ids: Iterable[Any]) -> None:

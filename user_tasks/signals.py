@@ -10,6 +10,7 @@ from typing import Any
 from celery import current_app as celery_app
 from celery.signals import (
     before_task_publish,
+    celeryd_after_setup,
     task_failure,
     task_postrun,
     task_prerun,
@@ -24,6 +25,9 @@ from django.utils.translation import gettext as _
 from . import publishing, recording, user_task_stopped, user_tasks_revoked
 from .canvas import Planner
 from .executions import begin
+from .heartbeat import heart
+from .models import UserTaskStatus
+from .states import is_final
 from .tasks import UserTaskMixin, has_row, tracked_task
 from .texts import exception_text
 from .utils import read_message, request_message
@@ -44,6 +48,13 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 
+@celeryd_after_setup.connect
+def come_after_celery(**_kwargs: Any) -> None:
+    """Begin tasks after Celery's own receiver, which closes the database connection before each of them."""
+    if task_prerun.disconnect(start_user_task):
+        task_prerun.connect(start_user_task)
+
+
 @before_task_publish.connect
 def create_user_task(sender: str = "", body: Any = None, headers: Any = None, **_kwargs: Any) -> None:
     publishing.record(read_message(sender, body, headers))
@@ -59,7 +70,8 @@ def start_user_task(
     if isinstance(sender, UserTaskMixin):
         sender.request.user_task_status = begin(sender, task_id, args or (), kwargs or {})
     elif has_row(sender, _request_of(sender)):
-        recording.started(task_id)
+        sender.request.user_task_status = recording.started(task_id)
+    _beat_for(_request_of(sender))
 
 
 @task_success.connect
@@ -104,6 +116,9 @@ def end_user_task(
 ) -> None:
     """Bring an execution to its end that Celery reports by none of the signals above."""
     request = _request_of(sender)
+    status = getattr(request, "user_task_status", None)
+    if isinstance(status, UserTaskStatus) and not request.is_eager:
+        heart.leave(status.pk)
     if task_id is None or state in (SUCCESS, FAILURE, RETRY) or not has_row(sender, request):
         return
     error = sys.exception() if state is None else None
@@ -114,6 +129,12 @@ def end_user_task(
         recording.failed(task_id, _("The task ended without a result."))
     else:
         recording.ended(task_id)
+
+
+def _beat_for(request: Any) -> None:
+    status = getattr(request, "user_task_status", None)
+    if isinstance(status, UserTaskStatus) and not is_final(status.state) and not request.is_eager:
+        heart.take(status.pk)
 
 
 def _request_of(sender: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from celery import current_app, shared_task
 from celery.contrib.django.task import DjangoTask
 
-from . import canvas, executions, recording, removal, texts
+from . import canvas, executions, losses, recording, removal, texts
 from .calls import signature_of
 from .conf import settings
 from .exceptions import TaskCanceledException
@@ -137,6 +137,15 @@ class UserTask(UserTaskMixin, DjangoTask):  # type: ignore[type-arg]  # not gene
     """Base class of tasks that users trigger: ``@shared_task(base=UserTask, bind=True)``."""
 
     abstract = True
+
+
+@shared_task
+def fail_lost_user_tasks() -> int:
+    """Fail the tasks that have been silent for ``USER_TASKS_LOST_AFTER``, or waiting for ``USER_TASKS_PENDING_LIMIT``.
+
+    For the beat schedule, once a minute or so. Returns how many there were.
+    """
+    return losses.fail_lost()
 
 
 @shared_task

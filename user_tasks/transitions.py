@@ -21,6 +21,7 @@ from .states import WAITING, State, is_final
 
 if TYPE_CHECKING:
     from .models import UserTaskStatus
+    from .querysets import UserTaskStatusQuerySet
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ SHOWN = (
     "started",
     "finished",
     "heartbeat",
+    "lost",
 )
 """The fields that change while a task lives."""
 
@@ -54,6 +56,8 @@ def halt_if_canceled(status: UserTaskStatus) -> None:
     """Refresh a status; raise `TaskCanceledException` if it is a canceled task, or is gone."""
     if not refresh(status):
         raise TaskCanceledException(f"The status of task {status.task_id} has been deleted.")
+    if status.lost:
+        revive(status)
     if status.state == State.CANCELED and not status.is_container:
         raise TaskCanceledException(f"Task {status.task_id} has been canceled.")
 
@@ -79,13 +83,15 @@ def execute(status: UserTaskStatus, total_steps: Callable[[], int]) -> bool:
     `total_steps` tells, where that is needed, how many steps there are before any is added.
     """
     executed_before = status.started is not None or status.state == State.RETRYING
+    redelivered = executed_before and status.state not in WAITING
     if executed_before and not is_final(status.state):
         _take_back_steps(status)
         added = status.total_steps - total_steps()
         if added:
             add_steps(status, total=-added)
     now = timezone.now()
-    moved = row(status).move(State.IN_PROGRESS, started=now, heartbeat=now)
+    attempts = F("attempts") + (1 if redelivered else 0)
+    moved = row(status).move(State.IN_PROGRESS, started=now, heartbeat=now, attempts=attempts)
     if moved:
         status.state = State.IN_PROGRESS.value
         containers.start_waiting(status)
@@ -135,6 +141,28 @@ def succeed(status: UserTaskStatus) -> bool:
 def fail(status: UserTaskStatus, message: Any) -> bool:
     """Enter Failed, with the message as an artifact; a status that has failed already keeps a later message too."""
     return _fail(status, texts.error_text(message))
+
+
+def lose(status: UserTaskStatus, text: str) -> bool:
+    """Enter Failed because nobody reports on the task; not if it has shown life since it was read."""
+    return _fail(status, text, row(status).filter(heartbeat=status.heartbeat, state=status.state), lost=True)
+
+
+def revive(status: UserTaskStatus) -> bool:
+    """Put a task that was taken for lost back to work, with its containers and what had become unreachable."""
+    lost_at = status.finished or timezone.now()
+    with transaction.atomic(using=status._state.db):
+        taken_for_lost = row(status).filter(lost=True)
+        moved = bool(
+            taken_for_lost.change(state=State.IN_PROGRESS, finished=None, lost=False, heartbeat=timezone.now())
+        )
+        if moved:
+            explanations = status.artifacts.filter(name="Error", created__gte=lost_at)
+            texts = list(explanations.values_list("text", flat=True))
+            explanations.delete()
+            containers.reopen(status, lost_at, texts)
+    refresh(status)
+    return moved
 
 
 def retry(status: UserTaskStatus) -> bool:
@@ -193,9 +221,12 @@ def _cancel_container(status: UserTaskStatus) -> bool:
     return True
 
 
-def _fail(status: UserTaskStatus, text: str | None) -> bool:
+def _fail(
+    status: UserTaskStatus, text: str | None, failing: UserTaskStatusQuerySet | None = None, **values: Any
+) -> bool:
+    failing = row(status) if failing is None else failing
     with transaction.atomic(using=status._state.db):
-        moved = row(status).move(State.FAILED, finished=timezone.now())
+        moved = failing.move(State.FAILED, finished=timezone.now(), **values)
         if text is not None:
             containers.add_error(status, text)
     if moved:

@@ -1,0 +1,65 @@
+"""The sign of life that a process gives of the tasks that it executes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from django.db import connection
+
+from . import losses
+from .conf import settings
+
+logger = logging.getLogger(__name__)
+
+
+class Heart:
+    """Beats for the statuses that this process executes: one UPDATE per interval, in a thread of its own.
+
+    Nothing beats, and no query is made, for what ends within ``USER_TASKS_HEARTBEAT_SECONDS``. The thread ends with
+    the process, and holds no connection between two beats.
+    """
+
+    def __init__(self) -> None:
+        self._executed: dict[int, int] = {}
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def take(self, pk: int) -> None:
+        """Beat for a status from now on."""
+        with self._changed:
+            self._executed[pk] = self._executed.get(pk, 0) + 1
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._beat, name="user_tasks-heartbeat", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def leave(self, pk: int) -> None:
+        """Beat no longer for one execution of a status."""
+        with self._changed:
+            executions = self._executed.pop(pk, 0) - 1
+            if executions > 0:
+                self._executed[pk] = executions
+
+    def _beat(self) -> None:
+        while True:
+            executed = self._executed_for_an_interval()
+            try:
+                losses.beat(executed)
+            except Exception:
+                logger.warning("The heartbeat of %d tasks could not be written.", len(executed), exc_info=True)
+            finally:
+                connection.close()
+
+    def _executed_for_an_interval(self) -> list[int]:
+        """Return what is executed at the end of an interval at whose beginning something was; wait until then."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._executed)
+            with self._changed:
+                self._changed.wait_for(lambda: False, timeout=settings.USER_TASKS_HEARTBEAT_SECONDS)
+                if self._executed:
+                    return list(self._executed)
+
+
+heart = Heart()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError, RestrictedError
 from django.utils import timezone
 
+from . import containers
 from .conf import settings
 from .models import UserTaskStatus
 
@@ -18,7 +20,7 @@ BATCH = 200
 """Trees deleted per transaction."""
 
 HELD = (ProtectedError, RestrictedError)
-"""Raised where rows of other tables hold a status."""
+"""Raised where rows of other tables hold a status; where only the database knows, it is another `IntegrityError`."""
 
 
 def delete(status: UserTaskStatus) -> None:
@@ -27,7 +29,10 @@ def delete(status: UserTaskStatus) -> None:
     Raises one of `HELD` where other tables' rows refer to it and forbid that.
     """
     status.cancel()
-    status.delete()
+    with transaction.atomic(using=status._state.db):
+        containers.take_out(status)
+        status.delete()
+    containers.settle_without(status)
 
 
 def purge(older_than: timedelta) -> int:
@@ -64,14 +69,14 @@ def _delete_trees(roots: list[int]) -> int:
     trees: UserTaskStatusQuerySet = UserTaskStatus.objects.filter(pk__in=roots)
     try:
         return _statuses_deleted(trees)
-    except HELD:
+    except IntegrityError:
         return sum(_delete_unless_held(pk) for pk in roots)
 
 
 def _delete_unless_held(root: int) -> int:
     try:
         return _statuses_deleted(UserTaskStatus.objects.filter(pk=root))
-    except HELD:
+    except IntegrityError:
         return 0
 
 

@@ -326,7 +326,7 @@ def leaving(self: SampleTask, user_id: int, argument: str = "2", requeue: bool |
 
 @pytest.mark.parametrize(
     ("requeue", "state"),
-    [(None, "Failed"), (False, "Failed"), (True, "In Progress")],
+    [(None, "Failed"), (False, "Failed"), (True, "Pending")],
     ids=["ignored", "rejected", "sent back"],
 )
 def test_a_task_that_leaves_without_a_result(owner: User, requeue: bool | None, state: str) -> None:

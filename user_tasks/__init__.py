@@ -10,5 +10,5 @@ user_task_stopped = Signal()
 """Sent once per entry into a final state, after it is stored: ``sender=UserTaskStatus``, ``status=<instance>``."""
 
 user_tasks_revoked = Signal()
-"""Sent when tasks must not start any more, for the queue to forget them: ``sender=UserTaskStatus``,
-``task_ids=<list of str>``."""
+"""Sent for the queue to forget tasks that must not start any more: ``sender=UserTaskStatus``,
+``task_ids=<list of str>``, ``terminate=<bool>``, which asks it to end the processes that execute them."""

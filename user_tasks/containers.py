@@ -33,7 +33,7 @@ def rows(status: UserTaskStatus) -> UserTaskStatusQuerySet:
 
 def row(status: UserTaskStatus) -> UserTaskStatusQuerySet:
     """Return the query for this status alone."""
-    return rows(status).filter(pk=status.pk)
+    return rows(status).none() if status.is_detached else rows(status).filter(pk=status.pk)
 
 
 def ancestors(status: UserTaskStatus) -> Iterator[UserTaskStatus]:
@@ -196,11 +196,13 @@ def cancel_unreachable(container: UserTaskStatus, ended: UserTaskStatus) -> None
     cancel_waiting(planned.leaves())
 
 
-def cancel_members(container: UserTaskStatus) -> None:
+def cancel_members(container: UserTaskStatus, terminate: bool = False) -> None:
     """Cancel everything below a container, the leaves before the containers that hold them."""
     below = rows(container).under([container.pk])
     cancel_waiting(below.leaves())
+    running = list(below.leaves().not_final().values_list("task_id", flat=True)) if terminate else []
     below.leaves().move(states.State.CANCELED)
+    notifications.revoked(below, running, terminate=True)
     for inner in below.filter(is_container=True).not_final().order_by("-pk"):
         cancel_container(inner)
 

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import canvas, recording, transitions
-from .calls import TrackedTask, arguments_of, describe
+from .calls import TrackedTask, arguments_of, describe, user_id_of
 from .exceptions import TaskCanceledException
-from .models import UserTaskStatus
+from .models import NAME_LENGTH, UserTaskStatus
+from .recording import Description
+from .states import State
+from .texts import shorten
 from .utils import Message
 
 
@@ -28,4 +31,22 @@ def recorded_late(task: TrackedTask, task_id: str, args: Sequence[Any], kwargs: 
     status = recording.status_of(task_id)
     if status is None:
         raise TaskCanceledException(f"The status of task {task_id} has been deleted.")
+    return status
+
+
+def detached(task: TrackedTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> UserTaskStatus:
+    """Return a status that is never stored, for a task that is called as a function, such as by `celery.map`."""
+    try:
+        arguments = arguments_of(task, args, kwargs)
+        user_id, description = user_id_of(arguments), describe(task, arguments)
+    except Exception:  # noqa: BLE001 - the project's own hooks may raise anything, and the call needs no status
+        user_id, description = None, Description(type(task).__name__, 1)
+    status = UserTaskStatus(
+        task_class=task.name,
+        user_id=user_id,
+        name=shorten(description.name, NAME_LENGTH),
+        state=State.IN_PROGRESS,
+        total_steps=description.total_steps,
+    )
+    status.is_detached = True
     return status

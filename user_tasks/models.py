@@ -73,6 +73,9 @@ class UserTaskStatus(TimeStampedModel):
 
     objects = UserTaskStatusQuerySet.as_manager()
 
+    is_detached = False
+    """Whether this stands for a call that has no row, and never will: nothing that is done to it is stored."""
+
     class Meta:
         verbose_name = _("user task status")
         verbose_name_plural = _("user task statuses")
@@ -88,6 +91,8 @@ class UserTaskStatus(TimeStampedModel):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save as Django does; what is given a state that is not final is not at rest either."""
+        if self.is_detached:
+            return
         if not states.is_final(self.state) and self.finished is not None:
             self.finished = None
             if kwargs.get("update_fields"):
@@ -124,9 +129,13 @@ class UserTaskStatus(TimeStampedModel):
         transitions.add_steps(self, total=steps)
         transitions.halt_if_canceled(self)
 
-    def cancel(self) -> None:
-        """Cancel the task, or a container with all its members; no effect in a final state."""
-        self._move(transitions.cancel)
+    def cancel(self, *, terminate: bool = False) -> None:
+        """Cancel the task, or a container with all its members; no effect in a final state.
+
+        A task that runs stops at its next step. With `terminate` the queue is asked to end its process at once, where
+        it can; what the process held is lost then.
+        """
+        self._move(transitions.cancel, terminate)
 
     def fail(self, message: Any) -> None:
         """Enter Failed, with the message as an artifact named "Error", on the containers too.

@@ -19,7 +19,7 @@ def stopped(statuses: UserTaskStatusQuerySet) -> None:
             user_task_stopped.send_robust(sender=model, status=status)
 
 
-def revoked(statuses: UserTaskStatusQuerySet, task_ids: Iterable[str]) -> None:
-    """Ask the queue not to start these tasks."""
+def revoked(statuses: UserTaskStatusQuerySet, task_ids: Iterable[str], *, terminate: bool = False) -> None:
+    """Ask the queue not to start these tasks; with `terminate`, to end the processes that execute them."""
     if ids := list(task_ids):
-        user_tasks_revoked.send_robust(sender=statuses.model, task_ids=ids)
+        user_tasks_revoked.send_robust(sender=statuses.model, task_ids=ids, terminate=terminate)

@@ -12,12 +12,13 @@ member is made, others have left.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
 from celery import chord, current_app, group
+from django.db import transaction
 
 from . import recording
 from .canvas import Branch, Given, Planner
@@ -54,6 +55,31 @@ def record(message: Message) -> None:
     if branch.nodes and not message.retries:
         parent_id = message.parent_id or (request.id if request else None)
         _record(planner, branch, parent_id, request, [(message.task, message.args, message.kwargs)])
+
+
+def on_commit(message: Message, send: Callable[[], object]) -> None:
+    """Record a message in the caller's transaction, and send it once that has been committed."""
+    recorded = _recorded_now(message)
+    transaction.on_commit(lambda: _without_recording(recorded, send))
+
+
+def _recorded_now(message: Message) -> frozenset[str]:
+    try:
+        record(message)
+    except Exception:
+        if settings.USER_TASKS_STRICT_PUBLISH:
+            raise
+        logger.exception("Task %s could not be recorded with its transaction.", message.task_id)
+        return _NOTHING
+    return frozenset([message.task_id])
+
+
+def _without_recording(task_ids: frozenset[str], send: Callable[[], object]) -> None:
+    token = _recorded.set(_recorded.get() | task_ids)
+    try:
+        send()
+    finally:
+        _recorded.reset(token)
 
 
 def _planner(request: Any) -> Planner:

@@ -11,6 +11,7 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db import DataError, IntegrityError, connection, transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from . import containers, texts, transitions
 from .models import NAME_LENGTH, TASK_CLASS_LENGTH, UserTaskStatus
@@ -90,6 +91,19 @@ def joined(task_id: str, plan: Plan) -> None:
     status = status_of(task_id)
     root = containers.root(status) if status is not None else None
     enqueued(plan, home=root if root is not None and root.is_container else None)
+
+
+def unsent(task_ids: Iterable[str]) -> None:
+    """Record that the messages of tasks could not be sent; should one arrive all the same, its task is put back."""
+    for status in UserTaskStatus.objects.filter(task_id__in=list(task_ids)).waiting().leaves():
+        transitions.lose(status, _("The task could not be handed over to a worker."))
+
+
+def requeued(task_id: str) -> None:
+    """Record that a worker has given a task back, for another one to execute."""
+    status = _reported(task_id)
+    if status is not None:
+        transitions.postpone(status, timezone.now())
 
 
 def broken(task_ids: Iterable[str], message: Any) -> None:

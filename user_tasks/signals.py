@@ -8,15 +8,18 @@ from collections.abc import Iterable
 from typing import Any
 
 from celery import current_app as celery_app
+from celery.exceptions import NotRegistered
 from celery.signals import (
     before_task_publish,
     celeryd_after_setup,
     task_failure,
     task_postrun,
     task_prerun,
+    task_rejected,
     task_retry,
     task_revoked,
     task_success,
+    task_unknown,
 )
 from celery.states import FAILURE, IGNORED, REJECTED, RETRY, SUCCESS
 from django.db import close_old_connections, transaction
@@ -25,6 +28,7 @@ from django.utils.translation import gettext as _
 from . import publishing, recording, user_task_stopped, user_tasks_revoked
 from .canvas import Planner
 from .executions import begin
+from .explanations import explain
 from .heartbeat import heart
 from .models import UserTaskStatus
 from .states import is_final
@@ -122,10 +126,11 @@ def end_user_task(
     if task_id is None or state in (SUCCESS, FAILURE, RETRY) or not has_row(sender, request):
         return
     error = sys.exception() if state is None else None
-    comes_again = getattr(request, "user_task_replaced", False) or getattr(retval, "requeue", False)
     if isinstance(error, Exception):
         recording.failed(task_id, _error_message(sender, error))
-    elif state in (IGNORED, REJECTED) and not comes_again:
+    elif state == REJECTED and getattr(retval, "requeue", False):
+        recording.requeued(task_id)
+    elif state in (IGNORED, REJECTED) and not getattr(request, "user_task_replaced", False):
         recording.failed(task_id, _("The task ended without a result."))
     else:
         recording.ended(task_id)
@@ -159,12 +164,28 @@ def _give_up_what_follows(task: Any, request: Any, task_id: str | None, text: st
         recording.broken([node.task_id for node in branch.nodes if node.task_id != task_id], text)
 
 
+@task_unknown.connect
+def task_is_unknown(id: str = "", name: str = "", **_kwargs: Any) -> None:  # noqa: A002 - as Celery names it
+    recording.failed(id, explain(NotRegistered(name)))
+
+
+@task_rejected.connect
+def message_is_rejected(message: Any = None, **_kwargs: Any) -> None:
+    task_id = (getattr(message, "headers", None) or {}).get("id")
+    if task_id:
+        recording.failed(task_id, _("The message to the worker could not be read. The task was not started."))
+
+
 @user_tasks_revoked.connect
-def revoke_tasks(task_ids: Iterable[str], **_kwargs: Any) -> None:
+def revoke_tasks(task_ids: Iterable[str], terminate: bool = False, **_kwargs: Any) -> None:
     """Tell the workers; the database has it already, so a broker that is down only makes the workers learn it later."""
     ids = list(task_ids)
     try:
-        celery_app.control.revoke(ids[0] if len(ids) == 1 else ids)
+        unwanted: Any = ids[0] if len(ids) == 1 else ids
+        if terminate:
+            celery_app.control.revoke(unwanted, terminate=True)
+        else:
+            celery_app.control.revoke(unwanted)
     except Exception:
         logger.warning("The broker could not be told that tasks %s are canceled.", ids, exc_info=True)
 

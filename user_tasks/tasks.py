@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any
 
-from celery import current_app, shared_task
+from celery import current_app, shared_task, uuid
 from celery.contrib.django.task import DjangoTask
+from celery.result import AsyncResult
+from kombu.exceptions import OperationalError
 
-from . import canvas, executions, losses, recording, removal, texts
+from . import canvas, executions, losses, recording, removal
 from .calls import signature_of
 from .conf import settings
 from .exceptions import TaskCanceledException
+from .explanations import explain
 from .models import UserTaskStatus
 from .states import State
 from .utils import call_message
@@ -45,14 +48,20 @@ def _begin_if_tracked(
 
 
 def _checking(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """Publish only what says who triggered it, where the project asks for that."""
+    """Publish only what says who triggered it, where the project asks for that; record that it could not be sent."""
 
     @wraps(hook)
     def apply_async(self: UserTaskMixin, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
         if settings.USER_TASKS_STRICT_PUBLISH:
             plan = canvas.Planner(tracked_task).message(call_message(self.name, args, kwargs, options))
             recording.check_users({node.user_id for node in plan.nodes})
-        return hook(self, args, kwargs, *rest, **options)
+        if not rest and not options.get("task_id"):
+            options["task_id"] = uuid()
+        try:
+            return hook(self, args, kwargs, *rest, **options)
+        except OperationalError:
+            recording.unsent([rest[0] if rest else options["task_id"]])
+            raise
 
     return _marked(apply_async)
 
@@ -99,9 +108,10 @@ class UserTaskMixin:
     def error_message(cls, exception: BaseException) -> str:
         """Return the text that users read when the task ends with this exception: by default ``str(exception)``.
 
-        Where that is empty or fails, it is the name of the exception's class.
+        Where that is empty or fails, it is the name of the exception's class. What Celery raises to end a task is put
+        into words.
         """
-        return texts.exception_text(exception)
+        return explain(exception)
 
     @classmethod
     def arguments_as_dict(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -118,12 +128,12 @@ class UserTaskMixin:
     def status(self) -> UserTaskStatus:
         """The status of this execution, read afresh; made if it is not there yet.
 
-        Raises `TaskCanceledException` if it was there and has been deleted, `RuntimeError` if the task is called as a
-        function.
+        Where the task is called as a function, as Celery's ``map``, ``starmap`` and ``chunks`` do, this is a status
+        of its own that is never stored. Raises `TaskCanceledException` if it was there and has been deleted.
         """
         request = self.request
         if request.id is None:
-            raise RuntimeError(f"{self.name} has no status: it is called as a function. Use delay() or apply().")
+            return executions.detached(self, request.args or (), request.kwargs or {})
         status = recording.status_of(request.id)
         if status is None:
             if getattr(request, "user_task_status", None) is not None:
@@ -137,6 +147,24 @@ class UserTask(UserTaskMixin, DjangoTask):  # type: ignore[type-arg]  # not gene
     """Base class of tasks that users trigger: ``@shared_task(base=UserTask, bind=True)``."""
 
     abstract = True
+
+    def delay_on_commit(self, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
+        """Do what `apply_async_on_commit` does, with the arguments of the task."""
+        return self.apply_async_on_commit(args, kwargs)
+
+    def apply_async_on_commit(  # type: ignore[override]  # Celery's returns None
+        self, args: Any = None, kwargs: Any = None, **options: Any
+    ) -> AsyncResult[Any]:
+        """Record the task in the caller's transaction, and send its message once that has been committed.
+
+        Returns the result, whose id is the status's `task_id`. A rollback leaves neither status nor message.
+        """
+        from . import publishing
+
+        options["task_id"] = task_id = options.get("task_id") or uuid()
+        message = call_message(self.name, args, kwargs, options)
+        publishing.on_commit(message, lambda: self.apply_async(args, kwargs, **options))
+        return self.AsyncResult(task_id)
 
 
 @shared_task

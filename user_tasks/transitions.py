@@ -42,6 +42,8 @@ SHOWN = (
 
 def refresh(status: UserTaskStatus) -> bool:
     """Bring an instance, and the containers cached on it, up to date; tell whether its row is still there."""
+    if status.is_detached:
+        return True
     known = {status.pk: status}
     holder = status
     while (container := holder._state.fields_cache.get("parent")) is not None:
@@ -105,7 +107,7 @@ def enter(status: UserTaskStatus, state: str) -> bool:
     moved = row(status).start(state)
     if moved:
         status.state = state
-    else:
+    elif not status.is_detached:
         logger.warning("Task %s is %s already and does not become %s.", status.task_id, status.state, state)
     return moved
 
@@ -170,10 +172,10 @@ def retry(status: UserTaskStatus) -> bool:
     return row(status).move(State.RETRYING, attempts=F("attempts") + 1)
 
 
-def cancel(status: UserTaskStatus) -> bool:
+def cancel(status: UserTaskStatus, terminate: bool = False) -> bool:
     """Enter Canceled: at rest at once if no worker executes it, else as soon as its worker stops."""
     if status.is_container:
-        return _cancel_container(status)
+        return _cancel_container(status, terminate)
     if row(status).filter(state__in=WAITING).move(State.CANCELED, finished=timezone.now()):
         status.state = State.CANCELED.value
         notifications.revoked(row(status), [status.task_id])
@@ -181,6 +183,8 @@ def cancel(status: UserTaskStatus) -> bool:
     if not row(status).move(State.CANCELED):
         return False
     status.state = State.CANCELED.value
+    if terminate:
+        notifications.revoked(row(status), [status.task_id], terminate=True)
     containers.settle(status)
     return True
 
@@ -212,10 +216,10 @@ def set_name(status: UserTaskStatus, name: str) -> None:
     containers.with_ancestors(status).change(name=name)
 
 
-def _cancel_container(status: UserTaskStatus) -> bool:
+def _cancel_container(status: UserTaskStatus, terminate: bool) -> bool:
     if not row(status).not_final().exists():
         return False
-    containers.cancel_members(status)
+    containers.cancel_members(status, terminate)
     containers.cancel_container(status)
     containers.settle(status)
     return True

@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import rules
+from celery import Task
 from django.apps import apps
 from django.contrib.auth.models import Permission, User
 from django.core.files.base import ContentFile
 from django.db.models.signals import post_delete
+from django.template import Template
 from django.test import RequestFactory
 from pytest_django import DjangoCaptureOnCommitCallbacks
 
@@ -20,7 +23,7 @@ import user_tasks
 from documents import DOCUMENTS, ROOT, Block, code_blocks, executed
 from user_tasks.conf import Defaults
 from user_tasks.models import UserTaskArtifact, UserTaskStatus
-from user_tasks.tasks import purge_old_user_tasks
+from user_tasks.tasks import fail_lost_user_tasks, purge_old_user_tasks
 
 PACKAGE = Path(user_tasks.__file__).parent
 DOCS = ROOT / "docs"
@@ -78,6 +81,13 @@ def reference() -> dict[str, str]:
 @pytest.mark.parametrize("block", PYTHON_BLOCKS)
 def test_python_compiles(block: Block) -> None:
     compile(block.source, block.caption, "exec")
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in code_blocks(DOCS / "status_pages.rst") if block.language == "django"]
+)
+def test_template_compiles(block: Block) -> None:
+    assert Template(block.source).nodelist
 
 
 def test_every_setting_is_described() -> None:
@@ -186,9 +196,12 @@ def test_granted_permission_reaches_objects_by_a_rule(
     assert not other.has_perms(["user_tasks.cancel_usertaskstatus"], status)
 
 
-def test_schedule_names_the_purge() -> None:
-    schedule = executed(python_blocks("data_cleanup.rst")[0], "settings").CELERY_BEAT_SCHEDULE
-    assert [entry["task"] for entry in schedule.values()] == [purge_old_user_tasks.name]
+@pytest.mark.parametrize(
+    ("page", "task"), [("data_cleanup.rst", purge_old_user_tasks), ("lost_tasks.rst", fail_lost_user_tasks)]
+)
+def test_schedule_names_the_task(page: str, task: Task[Any, Any]) -> None:
+    schedule = executed(python_blocks(page)[0], "settings").CELERY_BEAT_SCHEDULE
+    assert [entry["task"] for entry in schedule.values()] == [task.name]
 
 
 @pytest.fixture

@@ -9,8 +9,11 @@ import pytest
 from celery import Task, current_app, shared_task
 from celery.contrib.django.task import DjangoTask
 from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import DjangoCaptureOnCommitCallbacks
+from testfixtures import LogCapture
 
 from user_tasks import models, tasks
 from user_tasks.exceptions import TaskCanceledException
@@ -212,9 +215,57 @@ def test_that_a_task_was_canceled_is_an_expected_end() -> None:
     assert Throwing.throws == (KeyError, TaskCanceledException)
 
 
-def test_a_task_called_as_a_function_has_no_status() -> None:
-    with pytest.raises(RuntimeError, match=r"test_tasks\.bound has no status: it is called as a function"):
-        bound.status  # noqa: B018 - reading it is what is tested
+class Named(UserTask):
+    """A task that names its calls, and cannot name each."""
+
+    abstract = True
+
+    @classmethod
+    def generate_name(cls, arguments_dict: dict[str, Any]) -> str:
+        return f"Export {arguments_dict['label'].upper()}"
+
+
+@shared_task(base=Named, bind=True)
+def using_its_status(self: Named, user_id: int, label: Any = "a") -> UserTaskStatus:
+    status = self.status
+    status.start()
+    status.set_name("other")
+    status.increment_total_steps(2)
+    status.increment_completed_steps()
+    status.set_state("Compressing")
+    status.retry()
+    status.fail("bad row")
+    status.succeed()
+    status.set_state("Canceled")
+    status.cancel()
+    status.state = "Compressing"
+    status.save()
+    self.status.increment_completed_steps()
+    return status
+
+
+@pytest.mark.parametrize(
+    ("args", "name"),
+    [((1, "b"), "Export B"), ((1, 2), "using_its_status"), ((1, "b" * 300), f"Export {'B' * 247}…")],
+    ids=["named", "without a name", "with a long name"],
+)
+def test_a_task_called_as_a_function_has_a_status_that_is_nowhere_stored(
+    owner: User, stopped: list[UserTaskStatus], revoked: list[str], args: tuple[Any, ...], name: str
+) -> None:
+    with CaptureQueriesContext(connection) as queries, LogCapture() as log:
+        status = using_its_status(*args)
+
+    assert (status.name, status.task_class, status.pk) == (name, "test_tasks.using_its_status", None)
+    assert not [query for query in queries if "usertask" in query["sql"]]
+    assert not log.records
+    assert not stopped
+    assert not revoked
+
+
+def test_the_status_of_a_function_is_in_progress() -> None:
+    status = bound.status
+
+    assert (status.state, status.name, status.total_steps) == ("In Progress", "bound", 1)
 
 
 class Blank(Exception):

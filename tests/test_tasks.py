@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celery import Task, current_app, shared_task
 from celery.contrib.django.task import DjangoTask
+from celery.signals import before_task_publish
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -289,13 +290,21 @@ def test_the_text_that_users_read_for_an_exception(exception: Exception, text: s
 def test_tasks_offer_to_be_published_with_the_transaction(
     owner: User, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
 ) -> None:
-    with django_capture_on_commit_callbacks(execute=True):
-        bound.delay_on_commit(owner.pk, label="b")
-        bound.apply_async_on_commit((owner.pk,), task_id="mine")
-        assert not UserTaskStatus.objects.exists()
+    sent: list[str] = []
 
+    def note(headers: dict[str, Any], **_: Any) -> None:
+        sent.append(headers["id"])
+
+    before_task_publish.connect(note)
+    with django_capture_on_commit_callbacks(execute=True):
+        result = bound.delay_on_commit(owner.pk, label="b")
+        bound.apply_async_on_commit((owner.pk,), task_id="mine")
+        assert set(UserTaskStatus.objects.values_list("task_id", flat=True)) == {result.id, "mine"}
+        assert sent == []
+    before_task_publish.disconnect(note)
+
+    assert sent == [result.id, "mine"]
     assert UserTaskStatus.objects.count() == 2
-    assert UserTaskStatus.objects.filter(task_id="mine").exists()
 
 
 def test_the_purge_is_a_registered_task() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from django.db import connection
 
-from . import losses
 from .conf import settings
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,8 @@ class Heart:
     the process, and holds no connection between two beats.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, write: Callable[[list[int]], object]) -> None:
+        self._write = write
         self._executed: dict[int, int] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -41,11 +42,16 @@ class Heart:
             if executions > 0:
                 self._executed[pk] = executions
 
+    @property
+    def is_beating(self) -> bool:
+        """Whether this process executes any task."""
+        return bool(self._executed)
+
     def _beat(self) -> None:
         while True:
             executed = self._executed_for_an_interval()
             try:
-                losses.beat(executed)
+                self._write(executed)
             except Exception:
                 logger.warning("The heartbeat of %d tasks could not be written.", len(executed), exc_info=True)
             finally:
@@ -62,4 +68,10 @@ class Heart:
                     return list(self._executed)
 
 
-heart = Heart()
+def _write(keys: list[int]) -> None:
+    from .losses import beat
+
+    beat(keys)
+
+
+heart = Heart(_write)

@@ -13,7 +13,7 @@ from django.db.models.fields.files import FieldFile
 from django.utils.translation import gettext_lazy as _
 from model_utils.models import TimeStampedModel
 
-from . import states, texts, transitions
+from . import outages, states, texts, transitions
 from .conf import artifact_storage
 from .querysets import UserTaskArtifactQuerySet, UserTaskStatusQuerySet
 from .states import State
@@ -171,9 +171,12 @@ class UserTaskStatus(TimeStampedModel):
         self._move(transitions.succeed)
 
     def _move(self, transition: Callable[..., object], *args: Any) -> None:
-        transitions.refresh(self)
-        transition(self, *args)
-        transitions.refresh(self)
+        def move() -> None:
+            transitions.refresh(self)
+            transition(self, *args)
+            transitions.refresh(self)
+
+        outages.survive(move, self._state.db)
 
 
 class ArtifactFile(FieldFile):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -13,7 +14,7 @@ from django.db import DataError, IntegrityError, connection, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from . import containers, texts, transitions
+from . import containers, outages, texts, transitions
 from .models import NAME_LENGTH, TASK_CLASS_LENGTH, UserTaskStatus
 
 
@@ -127,43 +128,39 @@ def started(task_id: str, total_steps: Callable[[], int] | None = None) -> UserT
 
 def succeeded(task_id: str) -> None:
     """Record that a task has returned."""
-    status = _reported(task_id)
-    if status is not None and not transitions.succeed(status):
-        transitions.end(status)
+    outages.survive(partial(_end, task_id, transitions.succeed))
 
 
 def failed(task_id: str, message: Any) -> None:
     """Record that a task has failed, with the text that its user reads."""
-    status = _reported(task_id)
-    if status is not None and not transitions.fail(status, message):
-        transitions.end(status)
+    outages.survive(partial(_end, task_id, partial(transitions.fail, message=message)))
 
 
 def retrying(task_id: str) -> None:
     """Record that a task will be tried again."""
-    status = _reported(task_id)
-    if status is not None and not transitions.retry(status):
-        transitions.end(status)
+    outages.survive(partial(_end, task_id, transitions.retry))
 
 
 def revoked(task_id: str) -> None:
     """Record that a task was kept from running, or stopped, by somebody else than its status."""
-    status = _reported(task_id)
-    if status is not None:
-        transitions.cancel(status)
-        transitions.end(status)
+    outages.survive(partial(_end, task_id, transitions.stop))
 
 
 def ended(task_id: str) -> None:
     """Record that an execution is over that reported no result of its own."""
-    status = status_of(task_id)
-    if status is not None:
-        transitions.end(status)
+    outages.survive(partial(_end, task_id, lambda _status: False))
 
 
 def status_of(task_id: str) -> UserTaskStatus | None:
     """Return the status of a task, its containers read with it, or None."""
     return UserTaskStatus.objects.of_task(task_id)
+
+
+def _end(task_id: str, move: Callable[[UserTaskStatus], bool]) -> None:
+    """Make a move that ends an execution; where it is refused, what was given a final state meanwhile comes to rest."""
+    status = _reported(task_id)
+    if status is not None and not move(status):
+        transitions.end(status)
 
 
 def _reported(task_id: str) -> UserTaskStatus | None:

@@ -11,7 +11,7 @@ from celery.contrib.django.task import DjangoTask
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
-from . import canvas, executions, losses, recording, removal
+from . import canvas, executions, losses, outages, recording, removal
 from .calls import signature_of
 from .conf import settings
 from .exceptions import TaskCanceledException
@@ -134,7 +134,7 @@ class UserTaskMixin:
         request = self.request
         if request.id is None:
             return executions.detached(self, request.args or (), request.kwargs or {})
-        status = recording.status_of(request.id)
+        status = outages.survive(lambda: recording.status_of(request.id))
         if status is None:
             if getattr(request, "user_task_status", None) is not None:
                 raise TaskCanceledException(f"The status of task {request.id} has been deleted.")

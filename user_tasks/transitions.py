@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from . import containers, notifications, texts
+from . import containers, notifications, outages, texts
 from .containers import row
 from .exceptions import TaskCanceledException
 from .states import WAITING, State, is_final
@@ -65,8 +65,17 @@ def halt_if_canceled(status: UserTaskStatus) -> None:
 
 
 def add_steps(status: UserTaskStatus, completed: int = 0, total: int = 0) -> None:
-    """Add steps to a status and its containers."""
-    containers.with_ancestors(status).add_steps(completed, total)
+    """Add steps to a status and its containers, once, even if the database goes away meanwhile."""
+    expected = (status.completed_steps + completed, status.total_steps + total)
+    tried = False
+
+    def add() -> None:
+        nonlocal tried
+        if not (tried and refresh(status) and (status.completed_steps, status.total_steps) == expected):
+            tried = True
+            containers.with_ancestors(status).add_steps(completed, total)
+
+    outages.survive(add, status._state.db)
 
 
 def start(status: UserTaskStatus) -> bool:
@@ -187,6 +196,12 @@ def cancel(status: UserTaskStatus, terminate: bool = False) -> bool:
         notifications.revoked(row(status), [status.task_id], terminate=True)
     containers.settle(status)
     return True
+
+
+def stop(status: UserTaskStatus) -> bool:
+    """Cancel a task that no worker executes any more."""
+    cancel(status)
+    return end(status)
 
 
 def end(status: UserTaskStatus) -> bool:

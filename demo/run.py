@@ -27,7 +27,7 @@ Ctrl-C ends it.
 # Seconds: for both processes to be ready, between two looks at them, and for them to end.
 STARTING = 60
 INTERVAL = 0.2
-ENDING = 15
+ENDING = 30
 
 Process = subprocess.Popen[bytes]
 

@@ -25,9 +25,10 @@ import psutil
 import pytest
 import requests
 from django.db import connection
+from kombu import Connection, Exchange, Queue
 from pytest_django import DjangoDbBlocker
 
-from workers import Route, wait_for
+from workers import wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -51,11 +52,10 @@ class Demo:
     """A demo that runs, with all that it keeps in a folder of its own."""
 
     def __init__(self, folder: Path, database_url: str | None, port: int | None = None) -> None:
-        self.route = Route(folder)
         self.environment = {
             **{name: value for name, value in os.environ.items() if not OF_THE_SUITE.match(name)},
             "DEMO_PORT": str(port or free_port()),
-            "DEMO_QUEUE": self.route.queue,
+            "DEMO_QUEUE": f"demo_{uuid4().hex}",
             "DEMO_VAR": str(folder / "var"),
             "DJANGO_COLORS": "nocolor",
         }
@@ -73,10 +73,10 @@ class Demo:
             )
         self.url = wait_for(self._url, "A demo that is ready")
 
-    def _url(self) -> str | None:
+    def _url(self) -> str:
         assert self.process.poll() is None, self.log()
         found = re.search(r"^The demo is at (http://\S+)/$", self.log(), re.MULTILINE)
-        return found[1] if found else None
+        return found[1] if found else ""
 
     def log(self) -> str:
         """Return what it has printed."""
@@ -94,10 +94,20 @@ class Demo:
     def press_ctrl_c(self) -> int:
         """Interrupt what runs in the foreground of its terminal; return the exit code."""
         os.killpg(self.process.pid, signal.SIGINT)
-        exit_code = self.process.wait(30)
-        if "CELERY_BROKER_URL" in self.environment:
-            self.route.delete()
+        exit_code = self.process.wait(60)
+        self.delete_queue()
         return exit_code
+
+    def delete_queue(self) -> None:
+        """Remove its queue from a broker that outlives it."""
+        if "CELERY_BROKER_URL" not in self.environment:
+            return
+        with Connection(self.environment["CELERY_BROKER_URL"]) as broker:
+            name = self.environment["DEMO_QUEUE"]
+            queue: Any = Queue(name, Exchange(name), routing_key=name).bind(broker.default_channel)
+            queue.declare()
+            queue.delete()
+            queue.exchange.delete()
 
 
 class Terminal:
@@ -126,8 +136,8 @@ class Terminal:
 
     def wait(self) -> int:
         """Return the exit code."""
-        exit_code = self.process.wait(30)
-        self.reader.join(30)
+        exit_code = self.process.wait(60)
+        self.reader.join(60)
         return exit_code
 
 
@@ -404,13 +414,15 @@ def test_admin_signs_in_to_the_admin(demo: Demo) -> None:
     assert "/cancel/" in admin.get("/api/schema/").text
 
 
-def test_index_shows_what_was_started(browser: Browser) -> None:
-    browser.run("fail")
+def test_pages_show_what_was_started(browser: Browser) -> None:
+    status_url = browser.start("fail")
+    browser.follow(status_url)
 
-    page = browser.get("/").text
-
-    assert page.count("<dt>") == 7
-    assert "Look-up of the stock</a>: Failed" in page
+    index = browser.get("/").text
+    assert index.count("<dt>") == 7
+    for page in (index, browser.get(status_url.removeprefix("/api")).text):
+        assert "Look-up of the stock" in page
+        assert "Failed" in page
 
 
 def test_command_draws_progress_and_prints_the_outputs(demo: Demo) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from user_tasks.models import UserTaskStatus
@@ -14,11 +13,6 @@ from .catalogue import JOBS
 from .forms import UploadForm
 
 RECENT = 10
-
-
-def status_url(status: UserTaskStatus) -> str:
-    """Return where a user follows the task."""
-    return reverse("usertaskstatus-detail", args=[status.uuid])
 
 
 @login_required
@@ -37,11 +31,11 @@ def start(request: HttpRequest, slug: str) -> HttpResponse:
     form = UploadForm(request.POST, request.FILES)
     if not form.is_valid():
         return _index(request, form, status=400)
-    return redirect(status_url(JOBS[slug].start(request.user.pk, form.cleaned_data["file"])))
+    started = JOBS[slug].start(request.user.pk, form.cleaned_data["file"])
+    return redirect("user_tasks:status", started.uuid)
 
 
 def _index(request: HttpRequest, form: UploadForm, status: int = 200) -> HttpResponse:
-    statuses = UserTaskStatus.objects.filter(user=request.user.pk, parent=None).order_by("-created")
-    recent = [(found, status_url(found)) for found in statuses[:RECENT]]
+    recent = UserTaskStatus.objects.filter(user=request.user.pk, parent=None).order_by("-created")[:RECENT]
     context = {"jobs": JOBS.values(), "form": form, "recent": recent}
     return render(request, "jobs/index.html", context, status=status)

@@ -28,7 +28,8 @@ COMPILED := $(CATALOGS:.po=.mo)
 TEMPLATES := $(wildcard user_tasks/templates demo/templates)
 PYTEST_OPTIONS := -W error -n $(WORKERS) --random-order-bucket=module --random-order-seed=$(SEED) --timeout=300
 
-.PHONY: help install demo test test-services test-matrix test-browser quality docs openapi build clean
+.PHONY: help install demo test test-services test-postgresql test-mariadb test-matrix \
+	test-browser quality docs openapi build clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +50,10 @@ $(VENV)/services: $(VENV)/installed
 	$(PIP) install --quiet --group services
 	touch $@
 
+tests/node_modules/.package-lock.json: tests/package-lock.json
+	npm ci --prefix tests --no-audit --no-fund --loglevel=error
+	touch $@
+
 %.mo: %.po $(VENV)/installed hatch_build.py
 	$(BIN)/python hatch_build.py
 	touch $@
@@ -62,16 +67,20 @@ test: install ## Run the tests on SQLite and an embedded broker, with coverage.
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='user_tasks/*' --fail-under=$(COVERAGE_MINIMUM)
 
-test-services: install $(VENV)/services ## Run the tests on PostgreSQL with Redis, then on MariaDB with RabbitMQ.
+test-services: test-postgresql test-mariadb ## Run the tests on PostgreSQL with Redis, and on MariaDB with RabbitMQ.
+
+test-postgresql: install $(VENV)/services
 	DATABASE_URL='$(POSTGRESQL_URL)' CELERY_BROKER_URL='$(REDIS_URL)' CELERY_RESULT_BACKEND='$(REDIS_URL)' \
 		$(BIN)/python -m pytest $(PYTEST_OPTIONS) -m 'not browser and not node' $(PYTEST_ARGS)
+
+test-mariadb: install $(VENV)/services
 	DATABASE_URL='$(MARIADB_URL)' CELERY_BROKER_URL='$(RABBITMQ_URL)' \
 		$(BIN)/python -m pytest $(PYTEST_OPTIONS) -m 'not browser and not node' $(PYTEST_ARGS)
 
 test-matrix: install ## Run the tests on other versions of Python, Django and Celery.
 	$(BIN)/tox run --quiet -e $(MATRIX) -- $(PYTEST_ARGS)
 
-test-browser: install ## Run the tests that need Chromium or Node.js.
+test-browser: install tests/node_modules/.package-lock.json ## Run the tests that need Chromium or Node.js.
 	$(BIN)/python -m pytest -W error --timeout=300 -m 'browser or node' $(PYTEST_ARGS)
 
 quality: install ## Check style, types, migrations, architecture, templates and packages.
@@ -104,4 +113,4 @@ build: install ## Make the wheel and the sdist in dist/.
 	$(BIN)/twine check --strict dist/*
 
 clean: ## Remove what the other targets made, .venv included.
-	rm -rf $(VENV) .tox .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* build dist docs/_build $(COMPILED)
+	rm -rf $(VENV) tests/node_modules .tox .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* build dist docs/_build $(COMPILED)

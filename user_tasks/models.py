@@ -80,6 +80,16 @@ class UserTaskStatus(TimeStampedModel):
         verbose_name = _("user task status")
         verbose_name_plural = _("user task statuses")
         permissions = [("cancel_usertaskstatus", "Can cancel user task status")]
+        indexes = [
+            # A user's list, and everybody's, the newest first.
+            models.Index(fields=["user", "-created", "-id"], name="user_tasks_status_of_user"),
+            models.Index(fields=["-created", "-id"], name="user_tasks_status_newest"),
+            # Whether a container waits for any of its members.
+            models.Index(fields=["parent", "finished"], name="user_tasks_status_members"),
+            # What has been silent, and what has been waiting, for too long.
+            models.Index(fields=["finished", "heartbeat"], name="user_tasks_status_silent"),
+            models.Index(fields=["state", "due"], name="user_tasks_status_overdue"),
+        ]
 
     if TYPE_CHECKING:
         artifacts: RelatedManager[UserTaskArtifact]
@@ -213,6 +223,8 @@ class UserTaskArtifact(TimeStampedModel):
     class Meta:
         verbose_name = _("user task artifact")
         verbose_name_plural = _("user task artifacts")
+        # Everybody's list, the newest first.
+        indexes = [models.Index(fields=["-created", "-id"], name="user_tasks_artifact_newest")]
 
     def __str__(self) -> str:
         if self.file:

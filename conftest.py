@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import connection, models
 from django.utils import timezone
 
 from user_tasks import user_task_stopped, user_tasks_revoked
@@ -18,7 +20,10 @@ from user_tasks.models import UserTaskArtifact, UserTaskStatus
 
 if TYPE_CHECKING:
     from pytest_django import Settings
+    from pytest_django.live_server_helper import LiveServer
 
+    from browsers import Browser
+    from faults import FragileRoute, FragileWorker
     from workers import Route, Worker, Workers
 
 
@@ -74,6 +79,34 @@ def make_artifact() -> Callable[..., UserTaskArtifact]:
         return UserTaskArtifact.objects.create(status=status, **fields)
 
     return make
+
+
+@pytest.fixture
+def make_holder(transactional_db: None) -> Iterator[Callable[[Any], type[models.Model]]]:
+    """Return a factory of tables whose rows refer to statuses, by what happens to them when a status is deleted."""
+    made: list[Any] = []
+
+    def make(on_delete: Any) -> type[models.Model]:
+        class Invoice(models.Model):
+            status = models.ForeignKey(UserTaskStatus, on_delete=on_delete, related_name="+")
+
+            class Meta:
+                app_label = "user_tasks"
+
+            def __str__(self) -> str:
+                return "Invoice of the month"
+
+        made.append(Invoice)
+        with connection.schema_editor() as editor:
+            editor.create_model(Invoice)
+        return Invoice
+
+    yield make
+    for model in made:
+        with connection.schema_editor() as editor:
+            editor.delete_model(model)
+        del apps.all_models["user_tasks"][model._meta.model_name]
+    apps.clear_cache()
 
 
 @pytest.fixture
@@ -178,3 +211,86 @@ def start_worker(
     for worker in started:
         worker.stop()
         request.node.add_report_section("teardown", "worker", worker.log())
+
+
+@pytest.fixture
+def start_fragile(
+    request: pytest.FixtureRequest, workers: Workers, publish_to: Callable[[Route], None]
+) -> Iterator[Callable[..., FragileWorker]]:
+    """Return a function that starts a worker to do harm to, by default on the first one's queue."""
+    from faults import FragileRoute, FragileWorker
+
+    started: list[FragileWorker] = []
+
+    def start(route: FragileRoute | None = None, **options: Any) -> FragileWorker:
+        if started and route is None:
+            route = started[0].fragile_route
+        elif route is None:
+            route = FragileRoute(workers.folder)
+        publish_to(route)
+        started.append(FragileWorker(route, name=f"worker{len(started)}", **options))
+        started[-1].wait_until_ready()
+        return started[-1]
+
+    yield start
+    for worker in started:
+        worker.discard()
+        request.node.add_report_section("teardown", "worker", worker.log())
+
+
+@pytest.fixture(scope="session")
+def open_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Browser]]:
+    """Return a function that opens another browser."""
+    from browsers import Browser
+
+    opened: list[Browser] = []
+
+    def open_(**options: Any) -> Browser:
+        opened.append(Browser(tmp_path_factory.mktemp("profile"), **options))
+        return opened[-1]
+
+    yield open_
+    for browser in opened:
+        browser.quit()
+
+
+@pytest.fixture(scope="session")
+def shared_browser(open_browser: Callable[..., Browser]) -> Browser:
+    """One browser for all tests that can share it."""
+    return open_browser()
+
+
+@pytest.fixture
+def site(transactional_db: None, settings: Settings) -> Iterator[LiveServer]:
+    """A running site, under a strict policy."""
+    from pytest_django.live_server_helper import LiveServer
+    from rules.permissions import permissions
+
+    from user_tasks.rules import add_rules
+
+    settings.ROOT_URLCONF = "browser_site"
+    settings.ALLOWED_HOSTS = ["localhost"]
+    settings.MIDDLEWARE = [
+        "browser_site.with_policy",
+        *settings.MIDDLEWARE,
+        "django.middleware.locale.LocaleMiddleware",
+    ]
+    add_rules()
+    server = LiveServer("localhost")
+    yield server
+    server.stop()
+    permissions.clear()
+
+
+@pytest.fixture
+def browser(shared_browser: Browser, site: LiveServer, owner: User) -> Iterator[Browser]:
+    """A browser in which the owner is logged in, which has nothing to complain about."""
+    shared_browser.show_as()
+    shared_browser.driver.get(f"{site.url}/static/user_tasks/user_tasks.css")
+    shared_browser.driver.delete_all_cookies()
+    shared_browser.log_in(site.url, owner)
+    shared_browser.complaints()
+    yield shared_browser
+    complaints = [text for text in shared_browser.complaints() if "favicon" not in text]
+    shared_browser.driver.get("about:blank")
+    assert not complaints

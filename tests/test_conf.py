@@ -19,7 +19,7 @@ IN_FILES = "django.core.files.storage.FileSystemStorage"
 
 
 @pytest.fixture
-def changed_on_object() -> Iterator[conf.Settings]:
+def changed_on_object() -> Iterator[Any]:
     """The settings object, freed afterwards of what a test set on it."""
     yield conf.settings
     vars(conf.settings).clear()
@@ -64,7 +64,7 @@ def test_unknown_setting_is_named_by_the_error() -> None:
         _ = conf.settings.USER_TASKS_NONSENSE
 
 
-def test_any_attribute_can_be_set(changed_on_object: conf.Settings) -> None:
+def test_any_attribute_can_be_set(changed_on_object: Any) -> None:
     an_hour, nothing = timedelta(hours=1), dict[str, Any]()
     changed_on_object.USER_TASKS_LOST_AFTER, changed_on_object.STORAGES = an_hour, nothing
     assert conf.settings.USER_TASKS_LOST_AFTER is an_hour
@@ -88,9 +88,7 @@ def test_storage_of_the_alias_goes_before_the_import_path(settings: Settings, tm
     assert (storage.location, storage.base_url) == (str(tmp_path), "/elsewhere/")
 
 
-def test_storage_is_built_from_an_entry_that_django_does_not_have(
-    changed_on_object: conf.Settings, tmp_path: Path
-) -> None:
+def test_storage_is_built_from_an_entry_that_django_does_not_have(changed_on_object: Any, tmp_path: Path) -> None:
     changed_on_object.STORAGES = {"user_task_artifacts": {"BACKEND": IN_FILES, "OPTIONS": {"location": str(tmp_path)}}}
     storage = conf.get_storage()
     assert isinstance(storage, FileSystemStorage)
@@ -113,7 +111,9 @@ def test_artifacts_are_written_to_the_storage_of_the_alias(
     artifact.file.save(name="export.csv", content=ContentFile(b"1;2"))
     stored = UserTaskArtifact.objects.get()
     assert [path.read_bytes() for path in tmp_path.rglob("*.csv")] == [b"1;2"]
-    assert stored.file.storage.location == str(tmp_path)
+    storage = stored.file.storage
+    assert isinstance(storage, FileSystemStorage)
+    assert storage.location == str(tmp_path)
     assert stored.file.url == f"/elsewhere/{stored.file.name}"
     with stored.file.open() as file:
         assert file.read() == b"1;2"

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from threading import Barrier
 
 import pytest
@@ -492,7 +493,11 @@ def test_steps_of_members_add_up(nested_group: list[UserTaskStatus]) -> None:
     outer, inner, *members = nested_group
 
     def work(member: UserTaskStatus) -> Callable[[], object]:
-        return lambda: [member.increment_completed_steps() for _ in range(5)]
+        def run() -> None:
+            for _ in range(5):
+                member.increment_completed_steps()
+
+        return run
 
     in_threads([work(member) for member in members])
     assert steps_of(outer) == steps_of(inner) == (5 * MEMBERS, 5 * MEMBERS)
@@ -526,7 +531,7 @@ def test_queries_do_not_depend_on_the_number_of_siblings(
         for _ in range(siblings):
             make_status(parent=container)
         member = UserTaskStatus.objects.select_related("parent__parent__parent").get(pk=member.pk)
-        counts.add(queries_of(lambda member=member: VERBS[verb](member)))
+        counts.add(queries_of(partial(VERBS[verb], member)))
     assert len(counts) == 1
 
 

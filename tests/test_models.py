@@ -93,7 +93,7 @@ def test_names_of_the_model() -> None:
         (UserTaskArtifact, "text", models.TextField, None),
     ],
 )
-def test_field(model: type[models.Model], name: str, kind: type[models.Field], length: int | None) -> None:
+def test_field(model: type[models.Model], name: str, kind: type[models.Field[Any, Any]], length: int | None) -> None:
     field = model._meta.get_field(name)
     assert isinstance(field, kind)
     assert field.max_length == length
@@ -530,4 +530,4 @@ def test_artifact_takes_another_file_later(make_status: Callable[..., UserTaskSt
     with artifact.file.open() as file:
         assert file.read() == b"2"
     assert artifact.file.name != first
-    assert re.fullmatch(r"user_tasks/\d{4}/\d\d/\d\d/second\w*\.csv", artifact.file.name)
+    assert re.fullmatch(r"user_tasks/\d{4}/\d\d/\d\d/second\w*\.csv", str(artifact.file.name))

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.apps import apps
 from django.db import connection, models
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -44,31 +43,6 @@ def make_tree(make_old: MakeStatus) -> Callable[[], tuple[UserTaskStatus, UserTa
         return chain, group, make_old(parent=group)
 
     return make
-
-
-@pytest.fixture
-def make_holder(transactional_db: None) -> Iterator[Callable[[Any], type[models.Model]]]:
-    """Return a factory of tables whose rows hold statuses, by what these do when a status is deleted."""
-    made: list[type[models.Model]] = []
-
-    def make(on_delete: Any) -> type[models.Model]:
-        class Holder(models.Model):  # noqa: DJ008 - nobody reads it
-            status = models.ForeignKey(UserTaskStatus, on_delete=on_delete, related_name="+")
-
-            class Meta:
-                app_label = "user_tasks"
-
-        made.append(Holder)
-        with connection.schema_editor() as editor:
-            editor.create_model(Holder)
-        return Holder
-
-    yield make
-    for holder in made:
-        with connection.schema_editor() as editor:
-            editor.delete_model(holder)
-        del apps.all_models["user_tasks"][holder._meta.model_name]  # type: ignore[arg-type]  # it has a name
-    apps.clear_cache()
 
 
 @pytest.mark.parametrize("state", ["Pending", "In Progress", "Compressing", "Retrying", "Succeeded", "Failed"])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from operator import methodcaller
 
 import pytest
 from django.utils.functional import lazystr
@@ -21,7 +22,7 @@ VERBS: dict[str, tuple[Callable[[UserTaskStatus], None], str]] = {
     "succeed": (lambda status: status.succeed(), State.SUCCEEDED.value),
     "fail": (lambda status: status.fail("why"), State.FAILED.value),
     "cancel": (lambda status: status.cancel(), State.CANCELED.value),
-    **{f"set_state {state}": (lambda status, state=state: status.set_state(state), state) for state in State.values},
+    **{f"set_state {state}": (methodcaller("set_state", state), state) for state in State.values},
 }
 """What each verb does, and the state that it leads to."""
 

@@ -1,0 +1,359 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Permission, User
+from django.contrib.contenttypes.models import ContentType
+from django.db import connection, models
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from rules.permissions import permissions
+
+from user_tasks.admin import TEXT_SHOWN
+from user_tasks.containers import GROUP
+from user_tasks.models import UserTaskArtifact, UserTaskStatus
+from user_tasks.rules import add_rules
+
+MakeStatus = Callable[..., UserTaskStatus]
+MakeArtifact = Callable[..., UserTaskArtifact]
+
+STATUSES = "admin:user_tasks_usertaskstatus"
+ARTIFACTS = "admin:user_tasks_usertaskartifact"
+
+LARGE = "x" * 200_000
+
+
+def page(name: str, instance: models.Model | None = None) -> str:
+    return reverse(name, args=[instance.pk] if instance else [])
+
+
+def queries_of(client: Client, address: str) -> list[str]:
+    ContentType.objects.get_for_models(UserTaskStatus, UserTaskArtifact)
+    with CaptureQueriesContext(connection) as queries:
+        response = client.get(address)
+    assert response.status_code == 200
+    return [query["sql"] for query in queries]
+
+
+def text_of(client: Client, address: str, **query: Any) -> str:
+    response = client.get(address, query)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def act(client: Client, action: str, *statuses: UserTaskStatus, **data: str) -> str:
+    selected = {"action": action, "_selected_action": [status.pk for status in statuses], **data}
+    response = client.post(page(f"{STATUSES}_changelist"), selected, follow=True)
+    return response.content.decode()
+
+
+@pytest.fixture
+def staff(make_user: Callable[..., User], client: Client) -> Callable[..., User]:
+    """Return a function that logs a member of the staff in, with the permissions of these codenames."""
+
+    def log_in(*codenames: str) -> User:
+        user = make_user(is_staff=True)
+        user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+        client.force_login(user)
+        return user
+
+    return log_in
+
+
+@pytest.fixture
+def registered_rules() -> Iterator[None]:
+    """The package's rules, for one test."""
+    add_rules()
+    yield
+    permissions.clear()
+
+
+@pytest.fixture
+def make_tree(make_status: MakeStatus, make_artifact: MakeArtifact) -> Callable[[int], UserTaskStatus]:
+    """Return a factory of groups with so many members, each with an artifact as large as its own."""
+
+    def make(members: int) -> UserTaskStatus:
+        group = make_status(task_class=GROUP, is_container=True)
+        for row in [group, *(make_status(parent=group) for _ in range(members))]:
+            make_artifact(row, text=LARGE)
+        return group
+
+    return make
+
+
+@pytest.mark.parametrize("address", [f"{STATUSES}_changelist", f"{ARTIFACTS}_changelist"])
+def test_queries_of_a_list_are_fixed(
+    admin_client: Client, make_tree: Callable[[int], UserTaskStatus], address: str
+) -> None:
+    counts = []
+    for members in (1, 30):
+        make_tree(members)
+        counts.append(len(queries_of(admin_client, page(address))))
+    assert counts == [6, 6]
+
+
+@pytest.mark.parametrize("name", ["change", "delete", "history"])
+def test_queries_of_a_status_are_fixed(
+    admin_client: Client, make_tree: Callable[[int], UserTaskStatus], name: str
+) -> None:
+    counts = [len(queries_of(admin_client, page(f"{STATUSES}_{name}", make_tree(members)))) for members in (1, 30)]
+    assert counts[0] == counts[1] <= 9
+
+
+@pytest.mark.parametrize("name", ["change", "delete", "history"])
+def test_queries_of_an_artifact_are_fixed(
+    admin_client: Client, make_tree: Callable[[int], UserTaskStatus], name: str
+) -> None:
+    counts = [
+        len(queries_of(admin_client, page(f"{ARTIFACTS}_{name}", make_tree(members).artifacts.get())))
+        for members in (1, 30)
+    ]
+    assert counts[0] == counts[1] <= 7
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        lambda group: page(f"{STATUSES}_changelist"),
+        lambda group: page(f"{STATUSES}_change", group),
+        lambda group: page(f"{STATUSES}_delete", group),
+        lambda group: page(f"{ARTIFACTS}_changelist"),
+        lambda group: page(f"{ARTIFACTS}_change", group.artifacts.defer("text").get()),
+        lambda group: page(f"{ARTIFACTS}_delete", group.artifacts.defer("text").get()),
+    ],
+    ids=["statuses", "status", "status to delete", "artifacts", "artifact", "artifact to delete"],
+)
+def test_no_large_text_is_read(
+    admin_client: Client,
+    make_tree: Callable[[int], UserTaskStatus],
+    address: Callable[[UserTaskStatus], str],
+) -> None:
+    queries = queries_of(admin_client, address(make_tree(3)))
+    column = connection.ops.quote_name("user_tasks_usertaskartifact") + "." + connection.ops.quote_name("text")
+    assert not [sql for sql in queries if f" {column}" in sql]
+
+
+def test_large_text_is_shown_in_part(
+    admin_client: Client, make_status: MakeStatus, make_artifact: MakeArtifact
+) -> None:
+    artifact = make_artifact(make_status(), text="y" * TEXT_SHOWN + "z")
+    text = text_of(admin_client, page(f"{ARTIFACTS}_change", artifact))
+    assert "y" * TEXT_SHOWN + "…" in text
+    assert "yz" not in text
+    assert "y" * 79 + "…" in text_of(admin_client, page(f"{ARTIFACTS}_changelist"))
+
+
+def test_small_text_is_shown_whole(admin_client: Client, make_status: MakeStatus, make_artifact: MakeArtifact) -> None:
+    artifact = make_artifact(make_status(), text="all & whole")
+    assert "all &amp; whole<" in text_of(admin_client, page(f"{ARTIFACTS}_change", artifact))
+
+
+@pytest.mark.parametrize("name", [f"{STATUSES}_change", f"{ARTIFACTS}_change"])
+def test_nothing_can_be_edited(admin_client: Client, make_tree: Callable[[int], UserTaskStatus], name: str) -> None:
+    group = make_tree(1)
+    instance = group if name.startswith(STATUSES) else group.artifacts.get()
+    text = text_of(admin_client, page(name, instance))
+    assert '<input type="text"' not in text
+    assert "<select" not in text
+    assert "<textarea" not in text
+    response = admin_client.post(page(name, instance), {"state": "Succeeded", "name": "changed"})
+    assert response.status_code == 403
+    group.refresh_from_db()
+    assert (group.state, group.name) == ("Pending", "Export")
+
+
+@pytest.mark.parametrize("name", [f"{STATUSES}_add", f"{ARTIFACTS}_add"])
+def test_nothing_can_be_added(admin_client: Client, name: str) -> None:
+    assert admin_client.get(page(name)).status_code == 403
+
+
+@pytest.mark.parametrize("model", [UserTaskStatus, UserTaskArtifact])
+def test_form_of_a_project_that_allows_editing_loads_no_table(model: type[models.Model]) -> None:
+    model_admin = admin.site.get_model_admin(model)
+    keys = {field.name for field in model._meta.fields if isinstance(field, models.ForeignKey)}
+    assert set(model_admin.raw_id_fields) == keys
+
+
+def test_status_leads_to_its_members_and_artifacts(
+    admin_client: Client, make_status: MakeStatus, make_artifact: MakeArtifact
+) -> None:
+    group = make_status(task_class=GROUP, is_container=True, name="Group")
+    member = make_status(parent=group, name="Member")
+    make_artifact(member, name="Report")
+    make_artifact(group, name="Summary")
+    members = f"{page(f'{STATUSES}_changelist')}?parent__id__exact={group.pk}"
+    artifacts = f"{page(f'{ARTIFACTS}_changelist')}?status__id__exact={member.pk}"
+    assert f'href="{members}"' in text_of(admin_client, page(f"{STATUSES}_change", group))
+    text = text_of(admin_client, page(f"{STATUSES}_change", member))
+    assert f'href="{artifacts}"' in text
+    assert "?parent__id__exact=" not in text
+    assert ">Member<" in text_of(admin_client, members)
+    assert ">Group<" not in text_of(admin_client, members)
+    assert ">Report<" in text_of(admin_client, artifacts)
+    assert ">Summary<" not in text_of(admin_client, artifacts)
+
+
+def test_row_without_a_name_can_be_opened(
+    admin_client: Client, make_status: MakeStatus, make_artifact: MakeArtifact
+) -> None:
+    status = make_status(name="", task_class="shop.nameless")
+    artifact = make_artifact(status, name="")
+    assert ">shop.nameless</a>" in text_of(admin_client, page(f"{STATUSES}_changelist"))
+    assert f">{artifact.uuid}</a>" in text_of(admin_client, page(f"{ARTIFACTS}_changelist"))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("Pending", {"Pending"}), ("Failed", {"Failed"}), ("custom", {"Compressing", "Uploading"})],
+)
+def test_list_is_filtered_by_state(admin_client: Client, make_status: MakeStatus, value: str, shown: set[str]) -> None:
+    states = ("Pending", "Failed", "Compressing", "Uploading")
+    for state in states:
+        make_status(state=state, name=f"name-{state}")
+    text = text_of(admin_client, page(f"{STATUSES}_changelist"), state=value)
+    assert {state for state in states if f">name-{state}<" in text} == shown
+
+
+def test_list_looks_for_no_values_to_filter_by(
+    admin_client: Client, make_tree: Callable[[int], UserTaskStatus]
+) -> None:
+    make_tree(2)
+    queries = queries_of(admin_client, page(f"{STATUSES}_changelist"))
+    assert not [sql for sql in queries if "DISTINCT" in sql]
+
+
+@pytest.mark.parametrize("field", ["task_id", "uuid", "uuid without hyphens", "username"])
+def test_statuses_are_found(
+    admin_client: Client, make_status: MakeStatus, make_user: Callable[..., User], field: str
+) -> None:
+    make_status(name="other")
+    status = make_status(name="wanted", user=make_user("searched"))
+    terms = {
+        "task_id": status.task_id,
+        "uuid": str(status.uuid),
+        "uuid without hyphens": status.uuid.hex,
+        "username": "searched",
+    }
+    text = text_of(admin_client, page(f"{STATUSES}_changelist"), q=terms[field])
+    assert ">wanted<" in text
+    assert ">other<" not in text
+
+
+def test_artifacts_are_found(admin_client: Client, make_status: MakeStatus, make_artifact: MakeArtifact) -> None:
+    make_artifact(make_status(), name="other")
+    artifact = make_artifact(make_status(), name="wanted")
+    for term in (str(artifact.uuid), artifact.status.task_id):
+        text = text_of(admin_client, page(f"{ARTIFACTS}_changelist"), q=term)
+        assert ">wanted<" in text
+        assert ">other<" not in text
+
+
+def test_newest_come_first(admin_client: Client, make_status: MakeStatus) -> None:
+    for place in range(3):
+        make_status(name=f"number {place}")
+    text = text_of(admin_client, page(f"{STATUSES}_changelist"))
+    assert text.index(">number 2<") < text.index(">number 1<") < text.index(">number 0<")
+
+
+def test_selected_statuses_are_canceled(
+    admin_client: Client, make_status: MakeStatus, stopped: list[UserTaskStatus]
+) -> None:
+    waiting, done, running = make_status(), make_status(state="Succeeded"), make_status()
+    running.start()
+    text = act(admin_client, "cancel_selected", waiting, done, running)
+    for status in (waiting, done, running):
+        status.refresh_from_db()
+    assert (waiting.state, done.state, running.state) == ("Canceled", "Succeeded", "Canceled")
+    assert stopped == [waiting]
+    assert "2 tasks canceled." in text
+
+
+def test_deletion_is_told_before_and_cancels(
+    admin_client: Client, make_tree: Callable[[int], UserTaskStatus], stopped: list[UserTaskStatus]
+) -> None:
+    group = make_tree(2)
+    text = text_of(admin_client, page(f"{STATUSES}_delete", group))
+    assert "User task statuses: 3" in text
+    assert "User task artifacts: 3" in text
+    response = admin_client.post(page(f"{STATUSES}_delete", group), {"post": "yes"})
+    assert response.status_code == 302
+    assert {told.state for told in stopped} == {"Canceled"}
+    assert not UserTaskStatus.objects.exists()
+    assert not UserTaskArtifact.objects.exists()
+
+
+def test_selected_statuses_are_deleted_with_their_members(
+    admin_client: Client, make_tree: Callable[[int], UserTaskStatus], make_status: MakeStatus
+) -> None:
+    group, kept = make_tree(2), make_status()
+    selected = [group, *UserTaskStatus.objects.filter(parent=group)]
+    assert "User task statuses: 3" in act(admin_client, "delete_selected", *selected)
+    act(admin_client, "delete_selected", *selected, post="yes")
+    assert UserTaskStatus.objects.get() == kept
+
+
+def test_what_keeps_a_status_is_named(
+    make_holder: Callable[[Any], type[models.Model]], admin_client: Client, make_status: MakeStatus
+) -> None:
+    status = make_status()
+    make_holder(models.RESTRICT)._base_manager.create(status=status)
+    assert "Invoice of the month" in text_of(admin_client, page(f"{STATUSES}_delete", status))
+    admin_client.post(page(f"{STATUSES}_delete", status), {"post": "yes"})
+    act(admin_client, "delete_selected", status, post="yes")
+    assert UserTaskStatus.objects.get() == status
+
+
+def test_artifact_is_deleted_alone(admin_client: Client, make_status: MakeStatus, make_artifact: MakeArtifact) -> None:
+    artifact = make_artifact(make_status(), text="text")
+    admin_client.post(page(f"{ARTIFACTS}_delete", artifact), {"post": "yes"})
+    assert not UserTaskArtifact.objects.exists()
+    assert UserTaskStatus.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("codenames", "allowed"),
+    [
+        ((), set()),
+        (("view_usertaskstatus",), {"view"}),
+        (("change_usertaskstatus",), {"view"}),
+        (("view_usertaskstatus", "cancel_usertaskstatus"), {"view", "cancel"}),
+        (("view_usertaskstatus", "delete_usertaskstatus"), {"view", "delete"}),
+    ],
+)
+def test_staff_may_do_what_is_granted(
+    staff: Callable[..., User],
+    client: Client,
+    make_status: MakeStatus,
+    codenames: tuple[str, ...],
+    allowed: set[str],
+) -> None:
+    staff(*codenames)
+    status = make_status()
+    for address in (page(f"{STATUSES}_changelist"), page(f"{STATUSES}_change", status)):
+        assert client.get(address).status_code == (200 if "view" in allowed else 403)
+    act(client, "cancel_selected", status)
+    status.refresh_from_db()
+    assert (status.state == "Canceled") == ("cancel" in allowed)
+    act(client, "delete_selected", status, post="yes")
+    assert UserTaskStatus.objects.exists() == ("delete" not in allowed)
+
+
+@pytest.mark.usefixtures("registered_rules")
+def test_ownership_grants_nothing_here(
+    staff: Callable[..., User], client: Client, make_status: MakeStatus, make_artifact: MakeArtifact
+) -> None:
+    status = make_status(user=staff())
+    artifact = make_artifact(status)
+    for address in (
+        page(f"{STATUSES}_changelist"),
+        page(f"{STATUSES}_change", status),
+        page(f"{STATUSES}_delete", status),
+        page(f"{ARTIFACTS}_changelist"),
+        page(f"{ARTIFACTS}_change", artifact),
+        page(f"{ARTIFACTS}_delete", artifact),
+    ):
+        assert client.get(address).status_code == 403

@@ -100,9 +100,10 @@ def start_web_server(port: int) -> Process:
 def start_worker(node: str) -> Process:
     """Start a Celery worker, which SIGTERM ends after seconds, not after its tasks.
 
-    It does not debug: Django would keep its queries in memory.
+    It runs the beat too, and does not debug: Django would keep its queries in memory.
     """
-    options = ["--hostname", node, "--concurrency", "2", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
+    options = ["--hostname", node, "--concurrency", "2", "--loglevel", "INFO", "--beat"]
+    options += ["--without-gossip", "--without-mingle"]
     return spawn("-m", "celery", "--quiet", "-A", "config", "worker", *options, DEMO_DEBUG="0", REMAP_SIGTERM="SIGQUIT")
 
 

@@ -7,6 +7,7 @@ Without further ado it keeps everything in one folder: SQLite, messages and resu
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -96,6 +97,8 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     }
 
 USER_TASKS_STRICT_PUBLISH = True
+# A worker that is killed on the filesystem broker loses the messages that it had taken.
+USER_TASKS_PENDING_LIMIT = timedelta(minutes=10)
 
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "filesystem://localhost")
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
@@ -113,3 +116,8 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 2
+CELERY_BEAT_SCHEDULE = {
+    "find lost tasks": {"task": "user_tasks.tasks.fail_lost_user_tasks", "schedule": timedelta(minutes=1)},
+    "remove old tasks": {"task": "user_tasks.tasks.purge_old_user_tasks", "schedule": timedelta(days=1)},
+}
+CELERY_BEAT_SCHEDULE_FILENAME = str(VAR / "beat-schedule")

@@ -466,7 +466,7 @@ def test_one_ctrl_c_ends_everything(tmp_path: Path, make_database: Callable[[], 
     exit_code = demo.press_ctrl_c()
 
     assert exit_code == 0
-    assert len(processes) == 5
+    assert len(processes) == 6
     assert [process for process in processes if process.is_running()] == []
     assert "Traceback" not in demo.log()
     assert urlsplit(demo.url).port != port

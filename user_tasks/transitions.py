@@ -246,7 +246,8 @@ def _fail(
     failing = row(status) if failing is None else failing
     with transaction.atomic(using=status._state.db):
         moved = failing.move(State.FAILED, finished=timezone.now(), **values)
-        if text is not None:
+        # Celery reports a hard time limit twice.
+        if text is not None and (moved or not status.artifacts.filter(name="Error", text=text).exists()):
             containers.add_error(status, text)
     if moved:
         status.state = State.FAILED.value

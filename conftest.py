@@ -266,15 +266,11 @@ def site(transactional_db: None, settings: Settings) -> Iterator[LiveServer]:
     from pytest_django.live_server_helper import LiveServer
     from rules.permissions import permissions
 
+    import browser_settings
     from user_tasks.rules import add_rules
 
-    settings.ROOT_URLCONF = "browser_site"
-    settings.ALLOWED_HOSTS = ["localhost"]
-    settings.MIDDLEWARE = [
-        "browser_site.with_policy",
-        *settings.MIDDLEWARE,
-        "django.middleware.locale.LocaleMiddleware",
-    ]
+    for name in ("ALLOWED_HOSTS", "MIDDLEWARE", "ROOT_URLCONF"):
+        setattr(settings, name, getattr(browser_settings, name))
     add_rules()
     server = LiveServer("localhost")
     yield server

@@ -33,7 +33,7 @@ RINGS = {
     },
     "celery": {"calls", "canvas", "executions", "publishing", "signals", "tasks", "utils"},
     "rules": {"rules"},
-    "rest": {"filters", "openapi", "pagination", "serializers", "urls", "views"},
+    "rest": {"detailed", "filters", "openapi", "pagination", "responses", "searching", "serializers", "urls", "views"},
     "html": {"pages", "templatetags"},
     "operations": {"admin", "checks", "management"},
     "start": {"apps"},

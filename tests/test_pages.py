@@ -354,7 +354,7 @@ def test_a_task_is_canceled_after_confirmation(as_owner: Client, make_status: Ma
     cancel = document.select_one(".ut-actions a")
     assert isinstance(cancel, Tag)
     question = read(as_owner.get(str(cancel["href"])))
-    assert text_of(question.h1) == "Cancel Export?"
+    assert text_of(question.h1) == "Cancel “Export”?"
     status.refresh_from_db()
     assert status.state == "Pending"
     answer = as_owner.post(str(cancel["href"]), follow=True)
@@ -369,7 +369,7 @@ def test_a_finished_task_is_deleted_after_confirmation(as_owner: Client, make_st
     delete = document.select_one(".ut-actions a")
     assert isinstance(delete, Tag)
     question = read(as_owner.get(str(delete["href"])))
-    assert text_of(question.h1) == "Delete Export?"
+    assert text_of(question.h1) == "Delete “Export”?"
     assert "for good" in text_of(question.main)
     answer = as_owner.post(str(delete["href"]), follow=True)
     assert "The task is deleted." in text_of(read(answer).select_one(".ut-messages"))

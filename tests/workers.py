@@ -65,7 +65,7 @@ class Route:
             "CELERY_DEFAULT_QUEUE": self.queue,
             "CELERY_RESULT_BACKEND": settings.CELERY_RESULT_BACKEND,
             "CELERY_TASK_PROTOCOL": str(self.protocol),
-            "DATABASE_URL": _database_url(),
+            "DATABASE_URL": database_url(),
             "MEDIA_ROOT": settings.MEDIA_ROOT,
             "PYTHONPATH": os.pathsep.join([str(BASE_DIR / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
@@ -74,15 +74,15 @@ class Route:
 class Worker:
     """A worker process that takes the messages of a route."""
 
-    def __init__(self, route: Route, pool: str = "prefork", concurrency: int = 2) -> None:
+    def __init__(self, route: Route, pool: str = "prefork", concurrency: int = 2, name: str = "worker") -> None:
         self.route = route
-        self.log_file = route.folder / f"{route.queue}.log"
+        self.log_file = route.folder / f"{route.queue}.{name}.log"
         with self.log_file.open("wb") as log:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "celery", "-A", "test_settings", "worker"),
-                    *("--include", "worker_tasks,browser_tasks"),
-                    *("--queues", route.queue, "--hostname", f"{route.queue}@localhost"),
+                    *("--include", "worker_tasks,browser_tasks,workflow_tasks"),
+                    *("--queues", route.queue, "--hostname", f"{name}@{route.queue}"),
                     *("--pool", pool, "--concurrency", str(concurrency), "--loglevel", "INFO"),
                     *("--without-gossip", "--without-mingle", "--without-heartbeat"),
                 ],
@@ -100,7 +100,7 @@ class Worker:
 
     def _is_ready(self) -> bool:
         assert self._process.poll() is None, f"The worker has ended:\n{self.log()}"
-        return "localhost ready." in self.log()
+        return f"@{self.route.queue} ready." in self.log()
 
     def log(self) -> str:
         """Return what the worker has logged."""
@@ -144,6 +144,15 @@ class Workers:
             self._shared[kind] = Worker(Route(self.folder, protocol), pool, concurrency).wait_until_ready()
         return self._shared[kind]
 
+    def team(self, protocol: int = 2) -> list[Worker]:
+        """Return two workers that share a queue."""
+        names = ("first", "second")
+        if (protocol, names[0], 2) not in self._shared:
+            route = Route(self.folder, protocol)
+            for name in names:
+                self._shared[protocol, name, 2] = Worker(route, name=name)
+        return [self._shared[protocol, name, 2].wait_until_ready() for name in names]
+
     def stop(self) -> None:
         """Stop all workers."""
         for worker in self._shared.values():
@@ -161,12 +170,14 @@ def delete_queue(name: str, broker_url: str) -> None:
 
 
 def forget_broker() -> None:
-    """Make Celery read anew which broker, queue and protocol the settings name."""
+    """Make Celery read anew which broker, queue, protocol and result backend the settings name."""
     vars(app)["_pool"] = None
     vars(app).pop("amqp", None)
+    vars(app)["_backend_cache"] = None
+    vars(vars(app)["_local"]).pop("backend", None)
 
 
-def _database_url() -> str:
+def database_url() -> str:
     """Return the address of the database that this process uses at the moment."""
     values = connection.settings_dict
     if connection.vendor == "sqlite":

@@ -23,6 +23,13 @@ class Defaults:
     USER_TASKS_STATUS_FILTERS: tuple[Any, ...] = ("user_tasks.filters.StatusFilterBackend",)
     """Filter backends, classes or dotted paths, that decide which statuses a user is shown."""
 
+    USER_TASKS_STATUS_SERIALIZER: Any = "user_tasks.serializers.StatusSerializer"
+    """Serializer, a class or its dotted path, of statuses in the API and in ``responses.accepted``;
+    ``"user_tasks.detailed.DetailedStatusSerializer"`` tells more."""
+
+    USER_TASKS_ARTIFACT_SERIALIZER: Any = "user_tasks.serializers.ArtifactSerializer"
+    """Serializer, a class or its dotted path, of artifacts in the API."""
+
     USER_TASKS_MAX_AGE: timedelta = timedelta(days=30)
     """How long after their creation statuses are kept by ``purge_old_user_tasks``."""
 
@@ -50,6 +57,7 @@ class Defaults:
 
 
 _CLASS_LISTS = ("USER_TASKS_ARTIFACT_FILTERS", "USER_TASKS_STATUS_FILTERS")
+_CLASSES = ("USER_TASKS_ARTIFACT_SERIALIZER", "USER_TASKS_STATUS_SERIALIZER")
 _MISSING = object()
 
 
@@ -61,6 +69,8 @@ class Settings:
         if default is _MISSING:
             return getattr(django_settings, name)
         value = getattr(django_settings, name, default)
+        if name in _CLASSES:
+            return _class(value)
         return _classes(value) if name in _CLASS_LISTS else value
 
 
@@ -86,7 +96,11 @@ def artifact_storage() -> Storage:
 
 
 def _classes(values: Any) -> tuple[Any, ...]:
-    return tuple(import_string(value) if isinstance(value, str) else value for value in values)
+    return tuple(map(_class, values))
+
+
+def _class(value: Any) -> Any:
+    return import_string(value) if isinstance(value, str) else value
 
 
 @lru_cache(maxsize=8)

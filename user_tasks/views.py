@@ -21,7 +21,7 @@ from rest_framework.settings import api_settings
 from rest_framework.status import HTTP_201_CREATED, HTTP_409_CONFLICT
 from rest_framework.viewsets import GenericViewSet
 
-from . import __version__, removal, states
+from . import __version__, removal, searching, states
 from .conf import settings
 from .models import UserTaskArtifact, UserTaskStatus
 from .openapi import DescribedSchema
@@ -119,7 +119,6 @@ class StatusViewSet(DestroyModelMixin, UserTasksViewSet):
     """Statuses of the tasks that users triggered."""
 
     queryset = UserTaskStatus.objects.order_by("-created", "-pk")
-    serializer_class = StatusSerializer
     cancel_status_code: int = HTTP_201_CREATED
     """What `cancel` answers with; 4.x did with 200."""
 
@@ -127,9 +126,14 @@ class StatusViewSet(DestroyModelMixin, UserTasksViewSet):
     """Seconds that clients are asked to wait before they look at an unfinished status again."""
 
     @classproperty
-    def filter_backends(cls) -> Any:  # noqa: N805 - see pagination_class
+    def serializer_class(cls) -> Any:  # noqa: N805 - see pagination_class
         """What the settings name."""
-        return settings.USER_TASKS_STATUS_FILTERS
+        return settings.USER_TASKS_STATUS_SERIALIZER
+
+    @classproperty
+    def filter_backends(cls) -> Any:  # noqa: N805 - see pagination_class
+        """What the settings name, and searching where the project can."""
+        return (*settings.USER_TASKS_STATUS_FILTERS, *searching.backends())
 
     def filter_queryset(self, queryset: Any) -> Any:
         """Return what the request may be shown; for one status, with the version of its artifacts."""
@@ -176,7 +180,11 @@ class ArtifactViewSet(UserTasksViewSet):
     """Outputs of the tasks that users triggered."""
 
     queryset = UserTaskArtifact.objects.select_related("status").order_by("-created", "-pk")
-    serializer_class = ArtifactSerializer
+
+    @classproperty
+    def serializer_class(cls) -> Any:  # noqa: N805 - see pagination_class
+        """What the settings name."""
+        return settings.USER_TASKS_ARTIFACT_SERIALIZER
 
     @classproperty
     def filter_backends(cls) -> Any:  # noqa: N805 - see pagination_class

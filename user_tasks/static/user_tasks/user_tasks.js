@@ -145,9 +145,8 @@ class Live extends HTMLElement {
 
   #show(fragment) {
     const focused = this.contains(document.activeElement) && document.activeElement;
-    const model = document.createElement("div");
-    model.append(document.adoptNode(fragment));
-    morphChildren(this, model);
+    if (this.#content) morph(this.#content, fragment);
+    else this.replaceChildren(fragment);
     if (focused && !focused.isConnected) this.querySelector("[tabindex]")?.focus();
     this.#tell();
   }

@@ -24,7 +24,7 @@ Users: demo, password {demo}; admin, password {admin} (a superuser)
 On the command line: {command} job --help
 Ctrl-C ends it.
 """
-# Seconds: for both processes to be ready, between two looks at them, and for them to end.
+# Seconds: for the processes to be ready, between two looks at them, and for them to end.
 STARTING = 60
 INTERVAL = 0.2
 ENDING = 30
@@ -44,6 +44,7 @@ def main() -> int:
     processes: list[Process] = []
     try:
         processes.append(start_worker(node))
+        processes.append(start_beat())
         processes.append(start_web_server(port))
         waiting = partial(wait, stop, processes)
         if waiting(lambda: answers(port) and works(node), STARTING):
@@ -100,11 +101,15 @@ def start_web_server(port: int) -> Process:
 def start_worker(node: str) -> Process:
     """Start a Celery worker, which SIGTERM ends after seconds, not after its tasks.
 
-    It runs the beat too, and does not debug: Django would keep its queries in memory.
+    It does not debug: Django would keep its queries in memory.
     """
-    options = ["--hostname", node, "--concurrency", "2", "--loglevel", "INFO", "--beat"]
-    options += ["--without-gossip", "--without-mingle"]
+    options = ["--hostname", node, "--concurrency", "2", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
     return spawn("-m", "celery", "--quiet", "-A", "config", "worker", *options, DEMO_DEBUG="0", REMAP_SIGTERM="SIGQUIT")
+
+
+def start_beat() -> Process:
+    """Start what asks the worker, once in a while, to look for lost and old tasks."""
+    return spawn("-m", "celery", "--quiet", "-A", "config", "beat", "--loglevel", "WARNING")
 
 
 def spawn(*arguments: str, **environment: str) -> Process:

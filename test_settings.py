@@ -2,8 +2,8 @@
 
 Everything is embedded by default. ``DATABASE_URL``, ``CELERY_BROKER_URL`` and ``CELERY_RESULT_BACKEND`` name
 servers instead. A broker of the form ``filesystem:///folder`` keeps its messages in that folder. ``MEDIA_ROOT``,
-``CELERY_DEFAULT_QUEUE``, ``CELERY_IGNORE_RESULT`` and ``CELERY_TASK_PROTOCOL`` are for the workers that tests start,
-as is any other setting in the JSON of ``SETTINGS_OVERRIDES``.
+``CELERY_DEFAULT_QUEUE`` and ``CELERY_TASK_PROTOCOL`` are for the workers that tests start, as is any other setting in
+the JSON of ``SETTINGS_OVERRIDES``.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 # The names are Celery's old ones on purpose: projects that bring their own suites override those.
 BROKER_URL = os.environ.get("CELERY_BROKER_URL", "memory://localhost/")
 CELERY_RESULT_BACKEND = os.environ.get("CELERY_RESULT_BACKEND", f"file://{RESULTS_DIR.name}")
-CELERY_IGNORE_RESULT = os.environ.get("CELERY_IGNORE_RESULT", "True") == "True"
+CELERY_IGNORE_RESULT = True
 # A queue for each process of a parallel run, so that none takes the messages of another.
 CELERY_DEFAULT_QUEUE = os.environ.get(
     "CELERY_DEFAULT_QUEUE", f"user_tasks_{os.environ.get('PYTEST_XDIST_WORKER', 'tests')}"

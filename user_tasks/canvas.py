@@ -126,8 +126,19 @@ class Planner:
         return self._chord_of(group_id, members, body)
 
     def _chord_of(self, group_id: str | None, headers: Branch, body: Any) -> Branch:
+        body, *following = self._links_after(body)
         parts = self._container(GROUP, group_id, headers) + self._signature(body)
-        return self._container(CHORD, _derived(CHORD, group_id), parts)
+        parts = self._container(CHORD, _derived(CHORD, group_id), parts)
+        for link in following:
+            parts += self._signature(link)
+        return self._container(CHAIN, _derived(CHAIN, group_id), parts) if following else parts
+
+    def _links_after(self, body: Any) -> Sequence[Any]:
+        """Tell the body of a chord from what follows it: of a task replaced in a chain, the rest of the chain does."""
+        if body["task"] == CHAIN and _id_of(body["kwargs"]["tasks"][0]) == self.replaced is not None:
+            links: Sequence[Any] = body["kwargs"]["tasks"]
+            return links
+        return [body]
 
     def _members(self, signatures: Sequence[Any], given: Given | None) -> Branch:
         members = Branch()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -52,6 +52,7 @@ def enqueued(plan: Plan, home: UserTaskStatus | None = None) -> None:
     """
     nodes = list({node.task_id: node for node in plan}.values())
     known = _known(nodes) if len(nodes) > 1 else {}
+    nodes = _without_groups_of_parts(nodes, known)
     _published(nodes, known)
     missing = _missing(nodes, known)
     if not missing:
@@ -184,14 +185,32 @@ def check_users(user_ids: Iterable[Any]) -> None:
 
 
 def _known(nodes: Plan) -> dict[str, UserTaskStatus]:
-    """Return the rows that are there, by task id; a container without a row is the one that holds its known members."""
+    """Return the rows that are there, by task id.
+
+    A chain or chord without a row is the one that holds its known members.
+    """
     ids = [node.task_id for node in nodes]
     known = UserTaskStatus.objects.select_related("parent").in_bulk(ids, field_name="task_id")
+    groups = {node.task_id for node in nodes if node.task_class == containers.GROUP}
     for node in nodes:
         member = known.get(node.task_id)
-        if node.parent is not None and member is not None and member.parent is not None:
+        if node.parent is not None and member is not None and member.parent is not None and node.parent not in groups:
             known.setdefault(node.parent, member.parent)
     return known
+
+
+def _without_groups_of_parts(nodes: Plan, known: Mapping[str, UserTaskStatus]) -> list[Node]:
+    """Leave out the groups without a row that hold a task planned elsewhere.
+
+    A queue makes them to send the next link of a chain together with what else follows the link before.
+    """
+    parents = {node.task_id: node.parent for node in nodes}
+    made = {node.parent for node in nodes if node.task_id in known and node.parent} - known.keys()
+    return [
+        replace(node, parent=parents[node.parent]) if node.parent in made else node
+        for node in nodes
+        if node.task_id not in made
+    ]
 
 
 def _missing(nodes: Plan, known: dict[str, UserTaskStatus]) -> list[Node]:

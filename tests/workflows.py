@@ -1,0 +1,266 @@
+"""Workflows as data: an expression for the canvas, and the tree that it makes, drawn as in the documentation."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from textwrap import dedent, indent
+from typing import Any
+
+from celery import chain, chord, group
+from django.contrib.auth.models import User
+from django.db.models import F, Sum
+
+import workflow_tasks
+from documents import ROOT
+from user_tasks.models import UserTaskStatus
+from user_tasks.states import FINAL, State, fold
+from worker_tasks import notes
+
+PAGE = ROOT / "docs" / "linked_tasks.rst"
+ORDINARY = "xyz"
+"""Labels of tasks that are not ours."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One row of a tree: the label of a task, or the kind of a container; with its state where that matters."""
+
+    name: str
+    parts: tuple[Part, ...] = ()
+    state: str = ""
+
+    @property
+    def is_container(self) -> bool:
+        return self.name.startswith("celery.")
+
+    def leaves(self) -> Iterator[Part]:
+        if not self.is_container:
+            yield self
+        for part in self.parts:
+            yield from part.leaves()
+
+
+Trees = tuple[Part, ...]
+
+
+def draw(trees: Iterable[Part], in_order: bool = False) -> str:
+    """Return the trees as lines; what runs at the same time, or has joined later, is sorted unless it is `in_order`."""
+    drawings = []
+    for part in trees:
+        inner = draw(part.parts, in_order and part.name != "celery.group")
+        drawings.append(f"{part.name} {part.state}".strip() + "\n" + indent(inner, "  "))
+    return "".join(drawings if in_order else sorted(drawings))
+
+
+def parse(drawing: str) -> Trees:
+    """Return the trees of a drawing."""
+    parts: list[Part] = []
+    lines = dedent(drawing).strip("\n").splitlines()
+    while lines:
+        name, _, state = lines.pop(0).partition(" ")
+        inner = []
+        while lines and lines[0].startswith(" "):
+            inner.append(lines.pop(0))
+        parts.append(Part(name, parse("\n".join(inner)), state))
+    return tuple(parts)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A canvas, its trees as soon as it has been published, and those in the end if they differ."""
+
+    code: str
+    at_once: Trees
+    in_the_end: Trees
+
+    def __str__(self) -> str:
+        return self.code
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels of the tasks that have a row at once."""
+        return [leaf.name for part in self.at_once for leaf in part.leaves()]
+
+
+def documented_forms() -> list[Form]:
+    """Return the forms of the documentation's tables: code, followed by one drawing or two."""
+    row = re.compile(r"^   \* - ``(.+)``\n((?:     - ::\n\n(?: {9}.*\n)+\n?)+)", re.MULTILINE)
+    forms = []
+    for code, cells in row.findall(PAGE.read_text(encoding="utf-8")):
+        drawings = [parse(drawing) for drawing in cells.split("     - ::\n\n")[1:]]
+        forms.append(Form(code, drawings[0], drawings[-1]))
+    return forms
+
+
+class Names(dict[str, Any]):
+    """What the expressions are made of: a letter stands for a task of ours, one of the last three for another."""
+
+    def __init__(self, signature: Callable[..., Any]) -> None:
+        def holding(task: Any) -> Callable[[Any, Any], Any]:
+            return lambda own, canvas: signature(own.kwargs["label"], task, canvas=canvas)
+
+        super().__init__(
+            chain=chain,
+            chord=chord,
+            group=group,
+            replacing=holding(workflow_tasks.replacing),
+            adding=holding(workflow_tasks.adding),
+            starting=holding(workflow_tasks.starting),
+        )
+        self._signature = signature
+
+    def __missing__(self, label: str) -> Any:
+        return self._signature(label)
+
+
+@dataclass
+class Workflow:
+    """A workflow of a user of its own, and what has become of it."""
+
+    code: str
+    user: User
+    fates: Mapping[str, str] = field(default_factory=dict)
+    gates: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    immutable: bool = False
+    result: Any = None
+
+    def canvas(self) -> Any:
+        """Return the canvas."""
+        return eval(self.code, {}, Names(self._signature))
+
+    def _signature(self, label: str, task: Any = workflow_tasks.leaf, **kwargs: Any) -> Any:
+        given = {"fate": self.fates.get(label), "gate": self.gates.get(label, self.gates.get("*"))}
+        if task is not workflow_tasks.leaf:
+            del given["fate"]
+        if label in ORDINARY:
+            task = workflow_tasks.ordinary
+        else:
+            kwargs = {**kwargs, "user_id": self.user.pk, "label": label, "user_task_name": self.names.get(label)}
+        kwargs |= {name: value for name, value in given.items() if value}
+        kwargs = {name: value for name, value in kwargs.items() if value is not None}
+        return task.si(**kwargs) if self.immutable else task.s(**kwargs)
+
+    def publish(self, **options: Any) -> Workflow:
+        """Publish the canvas."""
+        self.result = self.canvas().apply_async(**options)
+        return self
+
+    @property
+    def rows(self) -> Any:
+        """The query for its statuses."""
+        return UserTaskStatus.objects.filter(user=self.user)
+
+    def row(self, label: str) -> UserTaskStatus:
+        """Return the status of the task with this label."""
+        status: UserTaskStatus = self.rows.get(name=label, is_container=False)
+        return status
+
+    def root(self) -> UserTaskStatus:
+        """Return the one status without a parent."""
+        status: UserTaskStatus = self.rows.get(parent=None)
+        return status
+
+    def drawn(self, *, states: bool = False, in_order: bool = False) -> str:
+        """Return its trees as they are stored."""
+        return draw(self._trees(states), in_order)
+
+    def _trees(self, states: bool) -> Trees:
+        members: dict[int | None, list[UserTaskStatus]] = {}
+        for status in self.rows.order_by("created", "pk"):
+            members.setdefault(status.parent_id, []).append(status)
+
+        def below(parent: int | None) -> Trees:
+            return tuple(
+                Part(
+                    status.task_class if status.is_container else status.name,
+                    below(status.pk),
+                    _state_of(status) if states else "",
+                )
+                for status in members.get(parent, ())
+            )
+
+        return below(None)
+
+    def wrong_sums(self) -> list[str]:
+        """Return the containers whose steps are not those of their members, seen at one moment."""
+        containers = self.rows.filter(is_container=True).annotate(
+            completed=Sum("usertaskstatus__completed_steps"), total=Sum("usertaskstatus__total_steps")
+        )
+        wrong = containers.exclude(completed=F("completed_steps"), total=F("total_steps"))
+        return [
+            f"{row.task_class}: {row.completed_steps} of {row.total_steps}, members {row.completed} of {row.total}"
+            for row in wrong
+        ]
+
+    def unheard(self) -> list[str]:
+        """Return what has not yet reported its end: rows that have not said that they stopped, and executions."""
+        return [
+            row.name or row.task_class
+            for row in self.rows
+            if not any(text.startswith("stopped") for text in notes(row.task_id)) or _is_executed(row)
+        ]
+
+    def faults(self, more_steps: bool = False) -> list[str]:
+        """Return what must not be, once it is at rest; with `more_steps` a part may have run twice."""
+        found = self.wrong_sums()
+        for row in self.rows:
+            heard = notes(row.task_id)
+            name = f"{row.name or row.task_class} ({row.state})"
+            if row.state not in FINAL or row.finished is None:
+                found.append(f"{name} is not at rest")
+            if row.completed_steps > row.total_steps and not more_steps:
+                found.append(f"{name} has {row.completed_steps} of {row.total_steps} steps")
+            if row.state == State.SUCCEEDED and row.completed_steps < row.total_steps:
+                found.append(f"{name} has only {row.completed_steps} of {row.total_steps} steps")
+            if [text for text in heard if text.startswith("stopped")] != [f"stopped {row.state}"]:
+                found.append(f"{name} has told {heard}")
+            if row.state == State.SUCCEEDED and not row.is_container and "ran" not in heard:
+                found.append(f"{name} has not run")
+        return found
+
+    def executed(self) -> Counter[str]:
+        """Return how often the tasks have run, by their labels."""
+        return Counter({row.name: notes(row.task_id).count("ran") for row in self.rows.filter(is_container=False)})
+
+
+def _is_executed(row: UserTaskStatus) -> bool:
+    heard = notes(row.task_id)
+    return heard.count("ran") > heard.count("ended")
+
+
+def _state_of(row: UserTaskStatus) -> str:
+    return row.state if row.finished or row.state not in FINAL else f"{row.state} (still executed)"
+
+
+def expected(trees: Trees, fates: Mapping[str, str]) -> Trees:
+    """Return the trees with the states that they end with, if some tasks end otherwise than well.
+
+    The `fates` are states by label; a task with the fate "" is the last that is executed: what would follow is Pending.
+    """
+    return tuple(_ended(part, fates, State.SUCCEEDED) for part in trees)
+
+
+def _ended(part: Part, fates: Mapping[str, str], before: str) -> Part:
+    """Return a part with its states, when what it follows has ended with the state `before`."""
+    if not part.is_container:
+        state = fates.get(part.name, State.SUCCEEDED.value)
+        follows = before == State.SUCCEEDED
+        waits = before in (State.PENDING, State.IN_PROGRESS)
+        return replace(part, state=state if follows else State.PENDING.value if waits else State.CANCELED.value)
+    ended: list[Part] = []
+    for inner in part.parts:
+        ended.append(_ended(inner, fates, before))
+        if part.name != "celery.group":
+            before = ended[-1].state
+    return replace(part, parts=tuple(ended), state=_fold([inner.state for inner in ended]))
+
+
+def _fold(states: Collection[str]) -> str:
+    unfinished = [state for state in states if state not in FINAL]
+    if State.FAILED in states or not unfinished:
+        return fold(states)
+    return State.PENDING.value if all(state == State.PENDING for state in states) else State.IN_PROGRESS.value

@@ -9,7 +9,7 @@ from pathlib import Path
 import django
 
 DOCS = Path(__file__).resolve().parent
-sys.path[:0] = [str(DOCS.parent), str(DOCS)]
+sys.path[:0] = [str(DOCS.parent), str(DOCS.parent / "tests"), str(DOCS)]
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "test_settings")
 django.setup()
 

@@ -1,7 +1,9 @@
-"""Directives that describe settings and model fields with what the code says about them."""
+"""Directives that describe settings, model fields and modules with what the code says about them."""
 
 from __future__ import annotations
 
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.apps import apps
@@ -9,6 +11,7 @@ from django.db.models import CharField
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
+from test_architecture import RINGS
 from user_tasks.conf import Defaults
 
 if TYPE_CHECKING:
@@ -47,6 +50,18 @@ class ModelFields(SphinxDirective):
         return self.parse_text_to_nodes(described(f"attribute:: {field.name}", options, [str(field.help_text)]))
 
 
+class Ring(SphinxDirective):
+    """``.. ring:: core``: the modules of a ring, as the test of the architecture has them, by their docstrings."""
+
+    required_arguments: ClassVar[int] = 1
+
+    def run(self) -> list[Node]:
+        """Return a table of the modules."""
+        names = [f"user_tasks.{name}" for name in sorted(RINGS[self.arguments[0]] - {"__init__"})]
+        told = [name for name in names if find_spec(name) and import_module(name).__doc__]
+        return self.parse_text_to_nodes("\n".join([".. autosummary::", "", *(f"   ~{name}" for name in told)]))
+
+
 def described(directive: str, options: dict[str, str], text: list[str]) -> str:
     """Return the source of a directive of Sphinx's Python domain."""
     lines = [*(f":{name}: {value}" for name, value in options.items()), "", *text]
@@ -57,4 +72,5 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     """Add the directives to Sphinx."""
     app.add_directive("setting", Setting)
     app.add_directive("model-fields", ModelFields)
+    app.add_directive("ring", Ring)
     return {"parallel_read_safe": True}

@@ -1,24 +1,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
+import rules.permissions
+from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
+from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
 
 from browsers import NARROW, WIDE, Browser
 from user_tasks.models import UserTaskArtifact, UserTaskStatus
+from user_tasks.rules import add_rules
 
 pytestmark = [pytest.mark.browser, pytest.mark.node]
 
-AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
+MODULES = Path(__file__).parent / "node_modules"
+AXE = MODULES / "axe-core" / "axe.min.js"
+HTML_VALIDATE = MODULES / ".bin" / "html-validate"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 PICTURES = os.environ.get("SCREENSHOTS")
@@ -69,8 +77,26 @@ PAGES = {
 }
 
 
+def path_of(page: str) -> str:
+    """Return the path of a page's URL."""
+    name, number = PAGES[page]
+    if name == "tray":
+        return "/shop/"
+    return reverse(f"user_tasks:{name}", args=[UUID(int=number)] if number else [])
+
+
 @pytest.fixture
-def tasks(make_status: Callable[..., UserTaskStatus], owner: Any) -> Callable[[str], None]:
+def as_owner(client: Client, owner: User, settings: Settings) -> Iterator[Client]:
+    """A client of the site, logged in as the owner of the statuses."""
+    settings.ROOT_URLCONF = "browser_site"
+    add_rules()
+    client.force_login(owner)
+    yield client
+    rules.permissions.permissions.clear()
+
+
+@pytest.fixture
+def tasks(make_status: Callable[..., UserTaskStatus], owner: User) -> Callable[[str], None]:
     """Return a function that makes tasks in each state, named in a language."""
 
     def make(language: str) -> None:
@@ -134,9 +160,7 @@ def test_page_is_accessible(
         tasks(look.language)
     browser.set_cookie("django_language", look.language)
     browser.show_as(look.scheme, look.width)
-    name, number = PAGES[page]
-    path = reverse(f"user_tasks:{name}", args=[UUID(int=number)] if number else []) if name != "tray" else "/shop/"
-    browser.driver.get(f"{site.url}{path}")
+    browser.driver.get(f"{site.url}{path_of(page)}")
     if page == "tray":
         browser.click("header summary")
     for summary in browser.driver.find_elements("css selector", "details.ut-parts > summary"):
@@ -147,6 +171,17 @@ def test_page_is_accessible(
         browser.screenshot(Path(PICTURES, f"{page}-{look.scheme}-{look.width}-{look.language}.png"))
     assert violations(browser) == []
     browser.complaints()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_html_is_valid(as_owner: Client, tasks: Callable[[str], None], page: str, tmp_path: Path) -> None:
+    if page != "empty":
+        tasks("en")
+    file = tmp_path / f"{page}.html"
+    file.write_bytes(as_owner.get(path_of(page)).content)
+    command: list[str | Path] = [HTML_VALIDATE, "--config", MODULES.parent / ".htmlvalidate.json", file]
+    checked = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def violations(browser: Browser) -> list[str]:

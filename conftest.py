@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_django.live_server_helper import LiveServer
 
     from browsers import Browser
-    from faults import FragileRoute, FragileWorker
+    from faults import FragileRoute, FragileWorker, RedisServer
     from workers import Route, Worker, Workers
 
 
@@ -213,9 +213,20 @@ def start_worker(
         request.node.add_report_section("teardown", "worker", worker.log())
 
 
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A running Redis that nobody else uses."""
+    from faults import RedisServer
+
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
 def start_fragile(
-    request: pytest.FixtureRequest, workers: Workers, publish_to: Callable[[Route], None]
+    request: pytest.FixtureRequest, workers: Workers, publish_to: Callable[[Route], None], redis_server: RedisServer
 ) -> Iterator[Callable[..., FragileWorker]]:
     """Return a function that starts a worker to do harm to, by default on the first one's queue."""
     from faults import FragileRoute, FragileWorker
@@ -226,7 +237,7 @@ def start_fragile(
         if started and route is None:
             route = started[0].fragile_route
         elif route is None:
-            route = FragileRoute(workers.folder)
+            route = FragileRoute(workers.folder, broker=redis_server.url, overrides=options.pop("overrides", {}))
         publish_to(route)
         started.append(FragileWorker(route, name=f"worker{len(started)}", **options))
         started[-1].wait_until_ready()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psutil
 
-from workers import PATIENCE, Route, Worker, broker_options, delete_queue
+from workers import PATIENCE, Route, Worker, delete_queue, wait_for
 
 HEARTBEAT = 0.3
 """Seconds between two signs of life of the workers here."""
@@ -38,7 +40,7 @@ class FragileRoute(Route):
 
     def settings(self) -> dict[str, Any]:
         """Return what a publisher's settings must say."""
-        return {**super().settings(), **self.overrides}
+        return {**super().settings(), "BROKER_TRANSPORT_OPTIONS": {}}
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a worker."""
@@ -46,7 +48,6 @@ class FragileRoute(Route):
         overrides = {
             "CELERY_IMPORTS": ["fault_tasks"],
             "USER_TASKS_HEARTBEAT_SECONDS": HEARTBEAT,
-            "BROKER_TRANSPORT_OPTIONS": broker_options(self.broker_url),
             **self.overrides,
         }
         environment["SETTINGS_OVERRIDES"] = json.dumps(overrides)
@@ -99,3 +100,98 @@ class FragileWorker(Worker):
         self.kill()
         with suppress(Exception):
             delete_queue(self.route.queue, self.route.broker_url)
+
+
+def free_port() -> int:
+    """Return a port on which nobody listens."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+def accepts(port: int) -> bool:
+    """Tell whether somebody listens on a port."""
+    with socket.socket() as connecting:
+        return connecting.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Server:
+    """A server of the test's own, which it may stop, start again, freeze and kill."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> Sequence[str]:
+        """Return what starts the server in the foreground."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Start the server, with the data that it had."""
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(self.command(), stdout=log, stderr=log, start_new_session=True)
+        wait_for(self.is_ready, f"A server on port {self.port}")
+
+    def is_ready(self) -> bool:
+        """Tell whether the server answers."""
+        return accepts(self.port)
+
+    def stop(self, number: int = signal.SIGINT) -> None:
+        """Stop the server, at once and in order; clients lose their connections."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+            self._process.wait(PATIENCE)
+            self._process = None
+
+
+class RedisServer(Server):
+    """A Redis that keeps its data when it is stopped."""
+
+    @property
+    def url(self) -> str:
+        """The address as a broker."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def command(self) -> Sequence[str]:
+        """Return what starts the server in the foreground."""
+        options = ("--bind", "127.0.0.1", "--dir", str(self.folder), "--appendonly", "yes", "--save", "")
+        return (str(shutil.which("redis-server")), "--port", str(self.port), *options)
+
+
+class PostgreSQLServer(Server):
+    """A PostgreSQL of its own; it refuses to run as root, so it is given to the user postgres there."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._data = folder / "data"
+        if os.getuid() == 0:
+            for path in (folder, *list(folder.parents)[:-2]):
+                path.chmod(path.stat().st_mode | 0o011)
+            shutil.chown(folder, "postgres")
+        subprocess.run(
+            [*self._as_user(), self._program("initdb"), "--auth=trust", "--username=postgres", "--no-sync", str(self._data)],
+            check=True,
+            capture_output=True,
+        )
+
+    @property
+    def url(self) -> str:
+        """The address of the server's database."""
+        return f"postgres://postgres@127.0.0.1:{self.port}/postgres"
+
+    def command(self) -> Sequence[str]:
+        """Return what starts the server in the foreground."""
+        options = ("-c", "fsync=off", "-c", f"unix_socket_directories={self._data}", "-c", "listen_addresses=127.0.0.1")
+        return (*self._as_user(), self._program("postgres"), "-D", str(self._data), "-p", str(self.port), *options)
+
+    @staticmethod
+    def _as_user() -> Sequence[str]:
+        return ("runuser", "-u", "postgres", "--") if os.getuid() == 0 else ()
+
+    @staticmethod
+    def _program(name: str) -> str:
+        """Return the newest program of this name; Debian keeps the server's own outside the search path."""
+        found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+        return str(found[-1]) if found else name

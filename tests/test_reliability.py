@@ -13,12 +13,12 @@ from django.utils import timezone
 
 import fault_tasks
 from fault_tasks import open_gate
-from faults import LOST_AFTER, FragileRoute, FragileWorker
-from user_tasks import losses
+from faults import LOST_AFTER, FragileWorker
+from user_tasks import losses, removal
 from user_tasks.models import UserTaskStatus
 from user_tasks.states import State
 from worker_tasks import notes
-from workers import Workers, wait_for
+from workers import wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
 
@@ -61,7 +61,8 @@ def numbers(status: UserTaskStatus) -> tuple[str, int, int, int]:
 
 
 def stops(task_id: str) -> list[str]:
-    return [note for note in notes(task_id) if note.startswith("stopped")]
+    """Return the notes of the stop signal, once there is one: it is sent after the row has moved."""
+    return wait_for(lambda: [note for note in notes(task_id) if note.startswith("stopped")], "A stop signal")
 
 
 def lose(task_id: str) -> UserTaskStatus:
@@ -87,8 +88,8 @@ def test_a_process_that_is_killed_fails_its_task(start_fragile: StartFragile, ow
     assert at_rest(second).state == State.CANCELED
     container = status.parent
     assert container is not None
-    assert (container.state, errors(container)) == ("Failed", [DIED])
-    assert container.finished
+    assert at_rest(container.task_id).state == State.FAILED
+    assert errors(container) == [DIED]
     assert stops(first) == ["stopped Failed"]
 
 
@@ -225,8 +226,8 @@ def test_tasks_that_end_in_one_of_celery_s_ways(
     assert stops(result.id) == [f"stopped {state}"]
 
 
-def test_a_task_that_the_worker_does_not_know(start_fragile: StartFragile, workers: Workers, owner: User) -> None:
-    start_fragile(FragileRoute(workers.folder, overrides={"CELERY_IMPORTS": []}))
+def test_a_task_that_the_worker_does_not_know(start_fragile: StartFragile, owner: User) -> None:
+    start_fragile(overrides={"CELERY_IMPORTS": []})
 
     result = fault_tasks.walking.delay(owner.pk, [])
 
@@ -237,8 +238,8 @@ def test_a_task_that_the_worker_does_not_know(start_fragile: StartFragile, worke
     )
 
 
-def test_a_message_that_cannot_be_read(start_fragile: StartFragile, workers: Workers, owner: User) -> None:
-    start_fragile(FragileRoute(workers.folder, overrides={"CELERY_ACCEPT_CONTENT": ["yaml"]}))
+def test_a_message_that_cannot_be_read(start_fragile: StartFragile, owner: User) -> None:
+    start_fragile(overrides={"CELERY_ACCEPT_CONTENT": ["yaml"]})
 
     result = fault_tasks.walking.delay(owner.pk, [])
 
@@ -331,7 +332,7 @@ def test_a_deleted_row_stays_deleted(start_fragile: StartFragile, owner: User, m
     seen(running.id, f"at deleted {moment}")
     deleted = running if moment == "running" else waiting
 
-    row(deleted.id).delete()
+    removal.delete(row(deleted.id))
     open_gate(f"deleted {moment}")
 
     seen(running.id, "ended")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class UserTasksConfig(AppConfig):
     """Connects the package to Celery."""
 
     name = "user_tasks"
-    verbose_name = "User Tasks"
+    verbose_name = _("User Tasks")
     default_auto_field = "django.db.models.AutoField"
 
     def ready(self) -> None:

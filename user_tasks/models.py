@@ -11,6 +11,7 @@ from django.core.validators import URLValidator
 from django.db import models
 from django.db.models.fields.files import FieldFile
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 from model_utils.models import TimeStampedModel
 
 from . import outages, states, texts, transitions
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 NAME_LENGTH = 255
 STATE_LENGTH = 128
 TASK_CLASS_LENGTH = 128
+
+INHERITED_NAMES = (gettext_noop("created"), gettext_noop("modified"))
+"""The fields of `TimeStampedModel`, which model_utils itself names in few languages."""
 
 
 class UserTaskStatus(TimeStampedModel):
@@ -41,34 +45,55 @@ class UserTaskStatus(TimeStampedModel):
     RETRYING = State.RETRYING.value
     STATE_TRANSLATIONS = states.TRANSLATIONS
 
-    uuid = models.UUIDField(default=uuid4, unique=True, editable=False, help_text=_("Unique ID for use in APIs"))
-    user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, help_text=_("The user who triggered the task")
+    uuid = models.UUIDField(
+        _("UUID"), default=uuid4, unique=True, editable=False, help_text=_("Unique ID for use in APIs")
     )
-    task_id = models.CharField(max_length=128, unique=True, db_index=True, help_text=_("ID of the task in its queue"))
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("user"),
+        on_delete=models.CASCADE,
+        help_text=_("The user who triggered the task"),
+    )
+    task_id = models.CharField(
+        _("task ID"), max_length=128, unique=True, db_index=True, help_text=_("ID of the task in its queue")
+    )
     parent = models.ForeignKey(
         "self",
+        verbose_name=_("parent"),
         null=True,
         default=None,
         on_delete=models.CASCADE,
         help_text=_("The container that the task belongs to"),
     )
-    is_container = models.BooleanField(default=False, help_text=_("Whether this stands for other tasks"))
-    task_class = models.CharField(max_length=TASK_CLASS_LENGTH, help_text=_("Name of the task or kind of container"))
-    name = models.CharField(max_length=NAME_LENGTH, help_text=_("The name that the user reads"))
-    state = models.CharField(max_length=STATE_LENGTH, default=PENDING, help_text=_("What the task is doing"))
-    completed_steps = models.BigIntegerField(default=0, help_text=_("Steps done"))
-    total_steps = models.BigIntegerField(help_text=_("Steps in all"))
-    attempts = models.IntegerField(default=1, help_text=_("How often it has been tried"))
-    due = models.DateTimeField(
-        null=True, editable=False, help_text=_("When it may run at the earliest, once its message has left")
+    is_container = models.BooleanField(
+        _("is container"), default=False, help_text=_("Whether this stands for other tasks")
     )
-    started = models.DateTimeField(null=True, editable=False, help_text=_("When the current attempt began"))
-    finished = models.DateTimeField(null=True, editable=False, help_text=_("When it came to rest"))
-    heartbeat = models.DateTimeField(null=True, editable=False, help_text=_("When its worker last showed life"))
-
+    task_class = models.CharField(
+        _("task class"), max_length=TASK_CLASS_LENGTH, help_text=_("Name of the task or kind of container")
+    )
+    name = models.CharField(_("name"), max_length=NAME_LENGTH, help_text=_("The name that the user reads"))
+    state = models.CharField(
+        _("state"), max_length=STATE_LENGTH, default=PENDING, help_text=_("What the task is doing")
+    )
+    completed_steps = models.BigIntegerField(_("completed steps"), default=0, help_text=_("Steps done"))
+    total_steps = models.BigIntegerField(_("total steps"), help_text=_("Steps in all"))
+    attempts = models.IntegerField(_("attempts"), default=1, help_text=_("How often it has been tried"))
+    due = models.DateTimeField(
+        _("due"), null=True, editable=False, help_text=_("When it may run at the earliest, once its message has left")
+    )
+    started = models.DateTimeField(
+        _("started"), null=True, editable=False, help_text=_("When the current attempt began")
+    )
+    finished = models.DateTimeField(_("finished"), null=True, editable=False, help_text=_("When it came to rest"))
+    heartbeat = models.DateTimeField(
+        _("heartbeat"), null=True, editable=False, help_text=_("When its worker last showed life")
+    )
     lost = models.BooleanField(
-        default=False, db_default=False, editable=False, help_text=_("Whether it failed because nobody reported on it")
+        _("lost"),
+        default=False,
+        db_default=False,
+        editable=False,
+        help_text=_("Whether it failed because nobody reported on it"),
     )
 
     objects = UserTaskStatusQuerySet.as_manager()
@@ -211,12 +236,20 @@ class ArtifactFileField(models.FileField):
 class UserTaskArtifact(TimeStampedModel):
     """An output of a task: a text, a link or a file."""
 
-    uuid = models.UUIDField(default=uuid4, unique=True, editable=False, help_text=_("Unique ID for use in APIs"))
-    status = models.ForeignKey(UserTaskStatus, on_delete=models.CASCADE, related_name="artifacts")
-    name = models.CharField(max_length=NAME_LENGTH, default="Output", help_text=_("The name that the user reads"))
-    file = ArtifactFileField(null=True, blank=True, storage=artifact_storage, upload_to="user_tasks/%Y/%m/%d/")
-    url = models.TextField(blank=True, validators=[URLValidator()])
-    text = models.TextField(blank=True)
+    uuid = models.UUIDField(
+        _("UUID"), default=uuid4, unique=True, editable=False, help_text=_("Unique ID for use in APIs")
+    )
+    status = models.ForeignKey(
+        UserTaskStatus, verbose_name=_("status"), on_delete=models.CASCADE, related_name="artifacts"
+    )
+    name = models.CharField(
+        _("name"), max_length=NAME_LENGTH, default="Output", help_text=_("The name that the user reads")
+    )
+    file = ArtifactFileField(
+        _("file"), null=True, blank=True, storage=artifact_storage, upload_to="user_tasks/%Y/%m/%d/"
+    )
+    url = models.TextField(_("URL"), blank=True, validators=[URLValidator()])
+    text = models.TextField(_("text"), blank=True)
 
     objects = UserTaskArtifactQuerySet.as_manager()
 

@@ -6,12 +6,22 @@ from datetime import datetime, timedelta
 
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, npgettext_lazy
 
 MINUTE = timedelta(minutes=1)
 
 ROUGH = 5
 """The seconds in which a time is counted that is still changing: pages that show it need not change each second."""
+
+UNITS = {
+    "year": npgettext_lazy("duration", "%(num)d year", "%(num)d years", "num"),
+    "month": npgettext_lazy("duration", "%(num)d month", "%(num)d months", "num"),
+    "week": npgettext_lazy("duration", "%(num)d week", "%(num)d weeks", "num"),
+    "day": npgettext_lazy("duration", "%(num)d day", "%(num)d days", "num"),
+    "hour": npgettext_lazy("duration", "%(num)d hour", "%(num)d hours", "num"),
+    "minute": npgettext_lazy("duration", "%(num)d minute", "%(num)d minutes", "num"),
+}
+"""Those of `timesince`, which Django has not in all of our languages."""
 
 
 def exact(duration: timedelta) -> str:
@@ -35,4 +45,4 @@ def _seconds(seconds: int) -> str:
 
 def _longer(duration: timedelta) -> str:
     beginning = datetime(2001, 1, 1)  # noqa: DTZ001 - any will do, both ends lie in no time zone
-    return timesince(beginning, beginning + duration)
+    return timesince(beginning, beginning + duration, time_strings=UNITS)

@@ -193,6 +193,26 @@ def worker(
 
 
 @pytest.fixture
+def team(
+    request: pytest.FixtureRequest, workers: Workers, protocol: int, publish_to: Callable[[Route], None]
+) -> Iterator[None]:
+    """Two workers with several processes each, to which this process publishes."""
+    members = workers.team(protocol)
+    publish_to(members[0].route)
+    starts = [len(worker.log()) for worker in members]
+    yield
+    for worker, start in zip(members, starts, strict=True):
+        request.node.add_report_section("teardown", "worker", worker.log()[start:])
+
+
+@pytest.fixture
+def threads(workers: Workers, protocol: int, publish_to: Callable[[Route], None]) -> None:
+    """A worker with several threads in this process, to which it publishes."""
+    publish_to(workers.inner_route(protocol))
+    workers.start_inner()
+
+
+@pytest.fixture
 def start_worker(
     request: pytest.FixtureRequest, workers: Workers, protocol: int, publish_to: Callable[[Route], None]
 ) -> Iterator[Callable[..., Worker]]:

@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
 
+from celery.contrib.testing.worker import start_worker
+from celery.signals import setup_logging
 from django.conf import settings
 from django.db import connection
 from kombu import Connection
@@ -68,6 +71,19 @@ class Route:
             "DATABASE_URL": database_url(),
             "MEDIA_ROOT": settings.MEDIA_ROOT,
             "PYTHONPATH": os.pathsep.join([str(BASE_DIR / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        }
+
+
+class InnerRoute(Route):
+    """A queue in this process's memory."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return what this process's settings must say."""
+        return {
+            **super().settings(),
+            "BROKER_URL": "memory://",
+            "BROKER_TRANSPORT_OPTIONS": {"polling_interval": 0.01},
+            "CELERY_RESULT_BACKEND": "cache+memory://",
         }
 
 
@@ -132,6 +148,9 @@ class Workers:
 
     folder: Path
     _shared: dict[tuple[int, str, int], Worker] = field(default_factory=dict)
+    _inner: ExitStack = field(default_factory=ExitStack)
+    _inner_queue: str = field(default_factory=lambda: f"user_tasks_{uuid4().hex[:12]}")
+    _inner_runs: bool = False
 
     def __post_init__(self) -> None:
         for name in ("control", "messages"):
@@ -153,12 +172,38 @@ class Workers:
                 self._shared[protocol, name, 2] = Worker(route, name=name)
         return [self._shared[protocol, name, 2].wait_until_ready() for name in names]
 
+    def inner_route(self, protocol: int = 2) -> InnerRoute:
+        """Return the route to the worker in this process."""
+        return InnerRoute(self.folder, protocol, self._inner_queue)
+
+    def start_inner(self) -> None:
+        """Start a worker in this process, unless it runs: four threads that execute what the settings' queue holds."""
+        if not self._inner_runs:
+            self._inner_runs = True
+            self._inner.enter_context(_logging_left_alone())
+            worker = start_worker(
+                app, pool="threads", concurrency=4, queues=[self._inner_queue], perform_ping_check=False
+            )
+            self._inner.enter_context(worker)
+
     def stop(self) -> None:
         """Stop all workers."""
+        self._inner.close()
         for worker in self._shared.values():
             worker.tell_to_stop()
         for worker in self._shared.values():
             worker.wait_until_stopped()
+
+
+@contextmanager
+def _logging_left_alone() -> Iterator[None]:
+    """Keep a worker in this process from taking the log handlers of the tests away."""
+
+    def receive(**_: Any) -> None: ...
+
+    setup_logging.connect(receive)
+    yield
+    setup_logging.disconnect(receive)
 
 
 def delete_queue(name: str, broker_url: str) -> None:

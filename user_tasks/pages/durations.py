@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
@@ -13,7 +14,7 @@ MINUTE = timedelta(minutes=1)
 ROUGH = 5
 """The seconds in which a time is counted that is still changing: pages that show it need not change each second."""
 
-UNITS = {
+UNITS: dict[str, Any] = {
     "year": npgettext_lazy("duration", "%(num)d year", "%(num)d years", "num"),
     "month": npgettext_lazy("duration", "%(num)d month", "%(num)d months", "num"),
     "week": npgettext_lazy("duration", "%(num)d week", "%(num)d weeks", "num"),

@@ -29,7 +29,7 @@ TEMPLATES := $(wildcard user_tasks/templates demo/templates)
 PYTEST_OPTIONS := -W error -n $(WORKERS) --random-order-bucket=module --random-order-seed=$(SEED) --timeout=300
 
 .PHONY: help install demo test test-services test-postgresql test-mariadb test-matrix \
-	test-browser quality docs openapi build clean
+	test-browser screenshots quality docs openapi build clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' Makefile
@@ -82,6 +82,12 @@ test-matrix: install ## Run the tests on other versions of Python, Django and Ce
 
 test-browser: install tests/node_modules/.package-lock.json ## Run the tests that need Chromium or Node.js.
 	$(BIN)/python -m pytest -W error --timeout=300 -m 'browser or node' $(PYTEST_ARGS)
+
+screenshots: install tests/node_modules/.package-lock.json ## Make pictures of all pages in build/screenshots, and the documentation's.
+	SCREENSHOTS=build/screenshots $(BIN)/python -m pytest -W error --timeout=300 tests/test_browser_pages.py
+	mkdir -p docs/images
+	cp build/screenshots/workflow-light-1280-en.png docs/images/workflow.png
+	cp build/screenshots/succeeded-dark-375-en.png docs/images/succeeded.png
 
 quality: install ## Check style, types, migrations, architecture, templates and packages.
 	$(BIN)/ruff check .

@@ -442,6 +442,18 @@ def test_a_workflow_shows_its_parts(as_owner: Client, make_status: MakeStatus, m
     assert up["href"] == page("status", inner)
 
 
+def test_a_workflow_shows_the_outputs_of_its_parts(
+    as_owner: Client, make_status: MakeStatus, make_container: MakeStatus, make_artifact: MakeArtifact
+) -> None:
+    chord = make_container("celery.chord")
+    body = make_status(name="ZIP file", parent=chord)
+    make_artifact(body, name="Table", text="All of it")
+    make_artifact(body, name="Error", text="Nothing for the whole")
+    document = read(as_owner.get(page("status", chord)))
+    assert [text_of(item) for item in document.select(".ut-outputs > li")] == ["Table ZIP file All of it"]
+    assert not document.select(".ut-error")
+
+
 def test_many_parts_are_shown_on_demand(as_owner: Client, make_status: MakeStatus, make_container: MakeStatus) -> None:
     group = make_container("celery.group")
     for number in range(StatusView.parts_unfolded + 1):
@@ -552,5 +564,5 @@ def test_a_status_page_costs_the_same_whatever_its_size(
         for _ in range(count)
     )
     UserTaskArtifact.objects.bulk_create(UserTaskArtifact(status=group, text="x") for _ in range(count))
-    with django_assert_num_queries(AUTHENTICATION + 3):
+    with django_assert_num_queries(AUTHENTICATION + 4):
         read(as_owner.get(page("status", group)))

@@ -172,6 +172,15 @@ class UserTaskArtifactQuerySet(models.QuerySet["UserTaskArtifact"]):
         """Return the artifacts of what the user triggered; a superuser sees all, an anonymous user nothing."""
         return self.filter(_visible(user, "status__user"))
 
+    def of(self, status: UserTaskStatus, members: int) -> UserTaskArtifactQuerySet:
+        """Return what a status has; for a container also the outputs, not the errors, of its first members."""
+        own = Q(status=status)
+        if not status.is_container:
+            return self.filter(own)
+        statuses = UserTaskStatusQuerySet(status._meta.concrete_model).filter(parent=status).order_by("pk")
+        first = list(statuses.values_list("pk", flat=True)[:members])
+        return self.filter(own | (Q(status__in=first) & ~Q(name="Error")))
+
     def errors_first(self) -> UserTaskArtifactQuerySet:
         """Order as they were made, but error texts before all others."""
         return self.order_by(Case(When(name="Error", then=0), default=1), "pk")

@@ -189,6 +189,17 @@ class Output:
     """An artifact as its user is shown it; of its text, the start and the length have been read with it."""
 
     artifact: UserTaskArtifact
+    is_of_part: bool = False
+
+    @property
+    def part_name(self) -> str:
+        """The name of the part that it comes from; empty where it comes from the task itself."""
+        return (self.artifact.status.name or self.artifact.status.task_class) if self.is_of_part else ""
+
+    @property
+    def part_url(self) -> str:
+        """Where the page of that part is."""
+        return reverse("user_tasks:status", args=[self.artifact.status.uuid])
 
     @property
     def uuid(self) -> str:

@@ -21,6 +21,9 @@ from .presentation import TEXT_SHOWN, Output, Task
 TRAY_SIZE = 8
 """Tasks that the tray holds; the list has them all."""
 
+PARTS_WITH_OUTPUTS = 100
+"""Members of a container whose outputs stand on its page too; a workflow may have 100,000."""
+
 JUST_FINISHED = timedelta(minutes=10)
 """How long the tray still holds a finished task."""
 
@@ -57,15 +60,16 @@ def page_of(rows: Any, size: int, number: str | None) -> Page[Any]:
 
 
 def outputs(request: HttpRequest, status: UserTaskStatus, size: int, number: str | None, view: Any) -> Page[Any]:
-    """Return a page of the artifacts that the user may see, errors first."""
-    artifacts: Any = UserTaskArtifact.objects.filter(status=status).errors_first().with_text_start(TEXT_SHOWN)
+    """Return a page of the artifacts that the user may see: errors first, then its own, then those of its parts."""
+    artifacts: Any = UserTaskArtifact.objects.of(status, PARTS_WITH_OUTPUTS).errors_first()
     if not access.allows(request.user, "view", UserTaskArtifact):
         artifacts = artifacts.none()
-    page = page_of(access.visible_artifacts(request, artifacts, view), size, number)
-    for artifact in page.object_list:
-        artifact.status = status
+    found = access.visible_artifacts(request, artifacts.with_text_start(TEXT_SHOWN).select_related("status"), view)
+    page = page_of(found, size, number)
     page.object_list = [
-        Output(artifact) for artifact in page.object_list if access.allows(request.user, "view", artifact)
+        Output(artifact, artifact.status_id != status.pk)
+        for artifact in page.object_list
+        if access.allows(request.user, "view", artifact)
     ]
     return page
 

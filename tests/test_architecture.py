@@ -55,6 +55,7 @@ LIBRARIES = {
     "celery": {"celery"},
     "kombu": {"celery"},
     "billiard": {"celery"},
+    "django_filters": {"rest"},
     "rest_framework": {"rest"},
     "drf_spectacular": {"rest"},
     "rules": {"rules"},

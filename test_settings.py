@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import dj_database_url
 from celery import Celery
 
+from demo import whole_messages
 from user_tasks import __version__
 
 
@@ -120,5 +121,6 @@ BROKER_TRANSPORT_OPTIONS = broker_options(BROKER_URL)
 globals().update(json.loads(os.environ.get("SETTINGS_OVERRIDES", "{}")))
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "test_settings")
+whole_messages.install()
 app = Celery("user_tasks_tests")
 app.config_from_object("django.conf:settings")

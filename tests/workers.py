@@ -155,6 +155,8 @@ class Workers:
     def __post_init__(self) -> None:
         for name in ("control", "messages"):
             (self.folder / name).mkdir()
+        # Kombu makes this file in two steps; a worker that starts at the same moment would read half of it.
+        (self.folder / "control" / "celery.pidbox.exchange").write_text("[]")
 
     def shared(self, protocol: int = 2, pool: str = "prefork", concurrency: int = 2) -> Worker:
         """Return the one worker of this kind."""

@@ -15,7 +15,7 @@ from user_tasks.models import UserTaskArtifact
 from user_tasks.tasks import UserTask
 from worker_tasks import note
 
-PATIENCE = 60
+PATIENCE = 120
 
 
 def gate(name: str) -> Path:
@@ -78,6 +78,16 @@ def busy(self: Any, user_id: Any, gate: str) -> None:
 @shared_task(base=UserTask, bind=True)
 def leaving(self: Any, user_id: Any, how: str) -> None:
     """End without a result, in one of Celery's ways."""
+    leave(self, user_id, how)
+
+
+@shared_task(base=UserTask, bind=True, acks_late=True)
+def leaving_late(self: Any, user_id: Any, how: str) -> None:
+    """Do so with a message that may be given back."""
+    leave(self, user_id, how)
+
+
+def leave(self: Any, user_id: Any, how: str) -> None:
     note(self.request.id, "ran")
     if how == "ignore":
         raise Ignore

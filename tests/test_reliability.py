@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from celery import chain, current_app, group
+from celery import chain, current_app, group, shared_task
 from django.contrib.auth.models import User
 from django.utils import timezone
 
@@ -17,6 +17,7 @@ from faults import LOST_AFTER, FragileWorker
 from user_tasks import losses, removal
 from user_tasks.models import UserTaskStatus
 from user_tasks.states import State
+from user_tasks.tasks import UserTask
 from worker_tasks import notes
 from workers import wait_for
 
@@ -27,6 +28,11 @@ SILENT = "The worker that ran the task has stopped reporting. The task was given
 NO_RESULT = "The task ended without a result."
 
 StartFragile = Callable[..., FragileWorker]
+
+
+@shared_task(base=UserTask)
+def only_here(user_id: Any) -> None:
+    raise AssertionError("No worker knows this task.")
 
 
 @pytest.fixture(autouse=True)
@@ -204,32 +210,36 @@ def test_a_time_limit_says_how_long_the_task_was_allowed_to_take(
 
 
 @pytest.mark.parametrize(
-    ("how", "state", "texts", "attempts"),
+    ("task", "how", "state", "texts", "attempts"),
     [
-        ("ignore", "Failed", [NO_RESULT], 1),
-        ("reject", "Failed", [NO_RESULT], 1),
-        ("replace", "Succeeded", [], 1),
-        ("retry", "Succeeded", [], 2),
-        ("requeue", "Succeeded", [], 1),
+        (fault_tasks.leaving, "ignore", "Failed", [NO_RESULT], 1),
+        (fault_tasks.leaving, "reject", "Failed", [NO_RESULT], 1),
+        (fault_tasks.leaving, "requeue", "Failed", [NO_RESULT], 1),
+        (fault_tasks.leaving, "replace", "Succeeded", [], 1),
+        (fault_tasks.leaving, "retry", "Succeeded", [], 2),
+        (fault_tasks.leaving_late, "reject", "Failed", [NO_RESULT], 1),
+        (fault_tasks.leaving_late, "requeue", "Succeeded", [], 1),
     ],
+
 )
 def test_tasks_that_end_in_one_of_celery_s_ways(
-    start_fragile: StartFragile, owner: User, how: str, state: str, texts: list[str], attempts: int
+    start_fragile: StartFragile, owner: User, task: Any, how: str, state: str, texts: list[str], attempts: int
 ) -> None:
     start_fragile()
 
-    result = fault_tasks.leaving.delay(owner.pk, how)
+    result = task.delay(owner.pk, how)
 
     status = at_rest(result.id)
-    assert (status.state, errors(status), status.attempts) == (state, texts, attempts)
+    wait_for(lambda: errors(status) == texts)
+    assert (status.state, status.attempts) == (state, attempts)
     assert (status.completed_steps, status.total_steps) == ((1, 1) if state == "Succeeded" else (0, 1))
     assert stops(result.id) == [f"stopped {state}"]
 
 
 def test_a_task_that_the_worker_does_not_know(start_fragile: StartFragile, owner: User) -> None:
-    start_fragile(overrides={"CELERY_IMPORTS": []})
+    start_fragile()
 
-    result = fault_tasks.walking.delay(owner.pk, [])
+    result = only_here.delay(owner.pk)
 
     status = at_rest(result.id)
     assert (status.state, errors(status)) == (

@@ -23,6 +23,7 @@ from celery.signals import (
 )
 from celery.states import FAILURE, IGNORED, REJECTED, RETRY, SUCCESS
 from django.db import close_old_connections, transaction
+from django.dispatch import receiver
 from django.utils.translation import gettext as _
 
 from . import publishing, recording, user_task_stopped, user_tasks_revoked
@@ -128,7 +129,8 @@ def end_user_task(
     error = sys.exception() if state is None else None
     if isinstance(error, Exception):
         recording.failed(task_id, _error_message(sender, error))
-    elif state == REJECTED and getattr(retval, "requeue", False):
+    elif state == REJECTED and getattr(retval, "requeue", False) and sender.acks_late:
+        # Of a message that was acknowledged early there is nothing left to give back.
         recording.requeued(task_id)
     elif state in (IGNORED, REJECTED) and not getattr(request, "user_task_replaced", False):
         recording.failed(task_id, _("The task ended without a result."))
@@ -176,7 +178,7 @@ def message_is_rejected(message: Any = None, **_kwargs: Any) -> None:
         recording.failed(task_id, _("The message to the worker could not be read. The task was not started."))
 
 
-@user_tasks_revoked.connect
+@receiver(user_tasks_revoked)
 def revoke_tasks(task_ids: Iterable[str], terminate: bool = False, **_kwargs: Any) -> None:
     """Tell the workers; the database has it already, so a broker that is down only makes the workers learn it later."""
     ids = list(task_ids)

@@ -168,7 +168,8 @@ class UserTaskStatusAdmin(ReadOnlyAdmin):
         for status in queryset.not_final():
             status.cancel()
             canceled += status.state == UserTaskStatus.CANCELED
-        self.message_user(request, ngettext("%d task canceled.", "%d tasks canceled.", canceled) % canceled)
+        text = ngettext("%(count)d task canceled.", "%(count)d tasks canceled.", canceled)
+        self.message_user(request, text % {"count": canceled})
 
     def delete_model(self, request: HttpRequest, obj: UserTaskStatus) -> None:
         """Cancel and delete a status."""

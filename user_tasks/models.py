@@ -27,7 +27,7 @@ STATE_LENGTH = 128
 TASK_CLASS_LENGTH = 128
 
 INHERITED_NAMES = (gettext_noop("created"), gettext_noop("modified"))
-"""The fields of `TimeStampedModel`, which model_utils itself names in few languages."""
+"""Fields of `TimeStampedModel`, which model_utils names in few languages, and only where it is among the apps."""
 
 
 class UserTaskStatus(TimeStampedModel):

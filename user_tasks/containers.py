@@ -163,7 +163,7 @@ def settle_container(container: UserTaskStatus) -> bool:
     if not in_transaction and _has_unfinished(container):
         return False
     with transaction.atomic(using=container._state.db):
-        list(row(container).select_for_update().values_list("pk"))
+        row(container).lock()
         if _has_unfinished(container):
             return False
         outcome = states.fold(_members(container).order_by().values_list("state", flat=True).distinct())
@@ -216,13 +216,13 @@ def cancel_container(container: UserTaskStatus) -> None:
 
 def cancel_waiting(statuses: UserTaskStatusQuerySet) -> None:
     """Cancel those that no worker executes, and tell their queue and the world."""
-    while True:
+    every = UserTaskStatusQuerySet(statuses.model, using=statuses.db)
+    while keys := list(statuses.waiting().values_list("pk", flat=True)[:BATCH]):
         with transaction.atomic(using=statuses.db):
-            found = list(statuses.waiting().select_for_update().values_list("pk", "task_id", "due")[:BATCH])
-            canceled = UserTaskStatusQuerySet(statuses.model, using=statuses.db)
-            canceled = canceled.filter(pk__in=[pk for pk, _task_id, _due in found])
+            waiting = every.filter(pk__in=keys).waiting()
+            waiting.lock()
+            found = list(waiting.values_list("pk", "task_id", "due"))
+            canceled = every.filter(pk__in=[pk for pk, _task_id, _due in found])
             canceled.move(states.State.CANCELED, finished=timezone.now())
-        if not found:
-            return
         notifications.revoked(canceled, [task_id for _pk, task_id, due in found if due is not None])
         notifications.stopped(canceled)

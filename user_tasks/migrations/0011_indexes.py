@@ -12,7 +12,12 @@ class AddIndex(migrations.AddIndex):
     """Builds an index without a lock on writes where Django can."""
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        """Create the index."""
+        """Create the index; what an interrupted migration left of it goes first."""
+        model = to_state.apps.get_model(app_label, self.model_name)
+        with schema_editor.connection.cursor() as cursor:
+            existing = schema_editor.connection.introspection.get_constraints(cursor, model._meta.db_table)
+        if self.index.name in existing:
+            schema_editor.remove_index(model, self.index)
         self._chosen(schema_editor).database_forwards(app_label, schema_editor, from_state, to_state)
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:

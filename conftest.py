@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -25,6 +25,14 @@ if TYPE_CHECKING:
     from browsers import Browser
     from faults import FragileRoute, FragileWorker, RedisServer
     from workers import Route, Worker, Workers
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make what a test printed fit for pytest-xdist, which sends UTF-8: lone surrogates have no place in that."""
+    report = yield
+    report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
+    return report
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ TEMPLATES := $(wildcard user_tasks/templates demo/templates)
 PYTEST_OPTIONS := -W error -n $(WORKERS) --random-order-bucket=module --random-order-seed=$(SEED) --timeout=300
 
 .PHONY: help install demo test test-services test-postgresql test-mariadb test-matrix \
-	test-browser screenshots quality docs openapi build clean
+	test-browser screenshots messages quality docs openapi build clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' Makefile
@@ -88,6 +88,10 @@ screenshots: install tests/node_modules/.package-lock.json ## Make pictures of a
 	mkdir -p docs/images
 	cp build/screenshots/workflow-light-1280-en.png docs/images/workflow.png
 	cp build/screenshots/succeeded-dark-375-en.png docs/images/succeeded.png
+
+messages: install ## Take new texts into the catalogs, to be translated there (needs gettext).
+	cd user_tasks && ../$(BIN)/django-admin makemessages --settings=django.conf.global_settings \
+		--all --no-location --no-obsolete --no-wrap
 
 quality: install ## Check style, types, migrations, architecture, templates and packages.
 	$(BIN)/ruff check .

@@ -319,7 +319,7 @@ def test_a_hook_for_error_texts_that_fails_does_not_hide_the_failure(owner: User
     assert [artifact.text for artifact in status.artifacts.all()] == ["bad row"]
 
 
-@shared_task(base=SampleTask, bind=True)
+@shared_task(base=SampleTask, bind=True, acks_late=True)
 def leaving(self: SampleTask, user_id: int, argument: str = "2", requeue: bool | None = None) -> None:
     raise Ignore("not now") if requeue is None else Reject("not here", requeue=requeue)
 

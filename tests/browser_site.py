@@ -20,7 +20,7 @@ POLICY = (
 OWN_PAGE = Template("""<!DOCTYPE html>{% load user_tasks %}
 <html lang="en">
   <head>
-    <meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Shop</title>
+    <meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark"><title>Shop</title>
     {% user_tasks_assets %}</head>
   <body>
     <header>{% user_tasks_tray %}</header>

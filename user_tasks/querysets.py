@@ -106,7 +106,7 @@ class UserTaskStatusQuerySet(models.QuerySet["UserTaskStatus"]):
         if database.vendor != "postgresql" or len(keys) < 2:
             return self.filter(pk__in=keys)
         table = database.ops.quote_name(self.model._meta.db_table)
-        in_order = f"SELECT id FROM {table} WHERE id = ANY(%s) ORDER BY id FOR UPDATE"  # noqa: S608 - our own name
+        in_order = f"SELECT id FROM {table} WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"  # noqa: S608 - our own name
         return self.filter(pk__in=RawSQL(in_order, [keys]))  # noqa: S611 - no text of others in it
 
     def silent_since(self, moment: datetime) -> UserTaskStatusQuerySet:

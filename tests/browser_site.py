@@ -17,10 +17,14 @@ POLICY = (
     "base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 
+BUSY: list[int] = []
+"""For how many seconds the site refuses fragments, if it does."""
+
 OWN_PAGE = Template("""<!DOCTYPE html>{% load user_tasks %}
 <html lang="en">
   <head>
-    <meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark"><title>Shop</title>
+    <meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+    <meta name="color-scheme" content="light dark"><title>Shop</title>
     {% user_tasks_assets %}</head>
   <body>
     <header>{% user_tasks_tray %}</header>
@@ -30,10 +34,13 @@ OWN_PAGE = Template("""<!DOCTYPE html>{% load user_tasks %}
 
 
 def with_policy(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
-    """Send the policy with each answer."""
+    """Send the policy with each answer, and refuse fragments while the site is busy."""
 
     def middleware(request: HttpRequest) -> Any:
-        response = get_response(request)
+        is_refused = BUSY and "fragment" in request.GET
+        response = HttpResponse(status=503) if is_refused else get_response(request)
+        if is_refused:
+            response.headers["Retry-After"] = str(BUSY[0])
         response.headers["Content-Security-Policy"] = POLICY
         return response
 

@@ -97,6 +97,48 @@ def test_a_finished_task_is_not_asked_about_any_more(
     assert browser.run(count) == asked
 
 
+def test_a_busy_server_is_left_alone_as_long_as_it_asks(
+    browser: Browser, site: LiveServer, start: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = start()
+    visit(browser, site, "status", status_of(name))
+    browser.wait_for_text(".ut-state", "In Progress")
+    monkeypatch.setattr("browser_site.BUSY", [6])
+    refused = (
+        "return performance.getEntriesByType('resource').filter(e => e.responseStatus === 503).map(e => e.startTime)"
+    )
+    browser.wait_for(lambda: len(browser.run(refused)) > 1, "It is not asked again")
+    first, second = browser.run(refused)[:2]
+    assert second - first > 5000
+    monkeypatch.setattr("browser_site.BUSY", [])
+    tell(name, "step")
+    browser.wait_for_text(".ut-percent", "25%")
+    assert all("503" in complaint for complaint in browser.complaints())
+
+
+def test_a_hidden_tab_asks_nothing_until_it_is_seen(
+    browser: Browser, site: LiveServer, start: Callable[..., str]
+) -> None:
+    name = start()
+    visit(browser, site, "status", status_of(name))
+    browser.wait_for_text(".ut-state", "In Progress")
+    seen = browser.driver.current_window_handle
+    browser.run(
+        "document.addEventListener('visibilitychange', () => { (window.changes ??= []).push(performance.now()) })"
+    )
+    browser.driver.switch_to.new_window("tab")
+    later = time.monotonic() + 5
+    browser.wait_for(lambda: time.monotonic() > later, "Time passes")
+    tell(name, "step")
+    browser.driver.close()
+    browser.driver.switch_to.window(seen)
+    browser.wait_for_text(".ut-percent", "25%")
+    hidden, shown = browser.run("return window.changes")[:2]
+    asked = browser.run("return performance.getEntriesByType('resource').map(entry => entry.startTime)")
+    assert shown - hidden > 4000
+    assert not [moment for moment in asked if hidden < moment < shown - 100]
+
+
 def test_events_tell_a_project_of_progress_and_end(
     browser: Browser, site: LiveServer, start: Callable[..., str]
 ) -> None:

@@ -6,10 +6,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from celery import shared_task
+from celery import chord, shared_task
 from celery.exceptions import Ignore, Reject
 from django.conf import settings
 from django.core.files.base import ContentFile
+from django.db import transaction
 
 from user_tasks.models import UserTaskArtifact
 from user_tasks.tasks import UserTask
@@ -121,3 +122,20 @@ def storing(self: Any, user_id: Any, size: int) -> None:
 def ordinary(self: Any, *_results: Any) -> None:
     """Be no task of a user."""
     note(self.request.id, "ran")
+
+
+@shared_task(base=UserTask, bind=True, ignore_result=False)
+def publishing(self: Any, user_id: Any, how: str) -> None:
+    """Publish inside a transaction."""
+    with transaction.atomic():
+        if how == "retry" and self.request.retries == 0:
+            raise self.retry(countdown=0)
+        if how == "replace":
+            raise self.replace(walking.si(user_id, []))
+        if how == "replace by a chord":
+            raise self.replace(chord([walking.si(user_id, []), ordinary.si()], walking.si(user_id, [])))
+        if how == "start":
+            walking.delay(user_id, [])
+        if how == "roll back":
+            walking.delay(user_id, [])
+            raise ValueError("rolled back")

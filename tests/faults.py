@@ -171,7 +171,14 @@ class PostgreSQLServer(Server):
                 path.chmod(path.stat().st_mode | 0o011)
             shutil.chown(folder, "postgres")
         subprocess.run(
-            [*self._as_user(), self._program("initdb"), "--auth=trust", "--username=postgres", "--no-sync", str(self._data)],
+            [
+                *self._as_user(),
+                self._program("initdb"),
+                "--auth=trust",
+                "--username=postgres",
+                "--no-sync",
+                str(self._data),
+            ],
             check=True,
             capture_output=True,
         )

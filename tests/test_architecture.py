@@ -33,7 +33,7 @@ RINGS = {
         "texts",
         "transitions",
     },
-    "celery": {"calls", "canvas", "executions", "explanations", "publishing", "signals", "tasks", "utils"},
+    "celery": {"calls", "canvas", "deferral", "executions", "explanations", "publishing", "signals", "tasks", "utils"},
     "rules": {"rules"},
     "rest": {"detailed", "filters", "openapi", "pagination", "responses", "searching", "serializers", "urls", "views"},
     "html": {"pages", "templatetags"},

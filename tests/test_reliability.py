@@ -7,13 +7,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from celery import chain, current_app, group, shared_task
+from celery import chain, chord, current_app, group, shared_task
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.utils import timezone
 
 import fault_tasks
 from fault_tasks import open_gate
-from faults import LOST_AFTER, FragileWorker
+from faults import LOST_AFTER, FragileWorker, RedisServer
 from user_tasks import losses, removal
 from user_tasks.models import UserTaskStatus
 from user_tasks.states import State
@@ -220,7 +221,6 @@ def test_a_time_limit_says_how_long_the_task_was_allowed_to_take(
         (fault_tasks.leaving_late, "reject", "Failed", [NO_RESULT], 1),
         (fault_tasks.leaving_late, "requeue", "Succeeded", [], 1),
     ],
-
 )
 def test_tasks_that_end_in_one_of_celery_s_ways(
     start_fragile: StartFragile, owner: User, task: Any, how: str, state: str, texts: list[str], attempts: int
@@ -349,3 +349,46 @@ def test_a_deleted_row_stays_deleted(start_fragile: StartFragile, owner: User, m
     kept = waiting if moment == "running" else running
     assert at_rest(kept.id).state == State.SUCCEEDED
     assert not UserTaskStatus.objects.filter(task_id=deleted.id).exists()
+
+
+@pytest.mark.parametrize(
+    ("how", "state", "rows"),
+    [
+        ("retry", "Succeeded", 1),
+        ("replace", "Succeeded", 1),
+        ("replace by a chord", "Succeeded", 4),
+        ("start", "Succeeded", 2),
+        ("roll back", "Failed", 1),
+    ],
+)
+def test_what_a_running_task_publishes_inside_a_transaction(
+    start_fragile: StartFragile, owner: User, redis_server: RedisServer, how: str, state: str, rows: int
+) -> None:
+    start_fragile(overrides={"USER_TASKS_PUBLISH_ON_COMMIT": True, "CELERY_RESULT_BACKEND": redis_server.url})
+
+    result = fault_tasks.publishing.delay(owner.pk, how)
+
+    assert at_rest(result.id).state == state
+    wait_for(lambda: not UserTaskStatus.objects.unfinished().exists())
+    states = set(UserTaskStatus.objects.values_list("state", flat=True))
+    assert (states, UserTaskStatus.objects.count()) == ({state}, rows)
+
+
+@pytest.mark.parametrize("backend", ["polled", "counting"])
+def test_a_chord_published_inside_a_transaction_runs_after_it(
+    start_fragile: StartFragile, owner: User, settings: Any, redis_server: RedisServer, backend: str
+) -> None:
+    settings.USER_TASKS_PUBLISH_ON_COMMIT = True
+    if backend == "counting":
+        settings.CELERY_RESULT_BACKEND = redis_server.url
+    start_fragile()
+    header = [fault_tasks.walking.si(owner.pk, []).set(ignore_result=False), fault_tasks.ordinary.si()]
+
+    with transaction.atomic():
+        result = chord(header, fault_tasks.walking.si(owner.pk, [])).delay()
+        seen_inside = UserTaskStatus.objects.count()
+    body = at_rest(result.id)
+
+    assert seen_inside == 4
+    assert body.state == State.SUCCEEDED
+    assert UserTaskStatus.objects.filter(state=State.SUCCEEDED).count() == 4

@@ -14,7 +14,8 @@ class UserTasksConfig(AppConfig):
     default_auto_field = "django.db.models.AutoField"
 
     def ready(self) -> None:
-        """Connect the receivers of Celery's signals, and record groups as a whole."""
-        from . import publishing, signals  # noqa: F401 - signals connects its receivers when imported
+        """Connect the receivers of Celery's signals, and to how it publishes."""
+        from . import deferral, publishing, signals  # noqa: F401 - signals connects its receivers when imported
 
         publishing.instrument()
+        deferral.instrument()

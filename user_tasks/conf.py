@@ -45,6 +45,10 @@ class Defaults:
     """Record all members of a group in bulk before the first of them is published. Without it each is recorded with
     its own message."""
 
+    USER_TASKS_PUBLISH_ON_COMMIT: bool = False
+    """Let plain calls of tasks, and canvases that hold any, behave inside a transaction as ``delay_on_commit()`` does:
+    recorded at once, sent after the commit, gone with a rollback."""
+
     USER_TASKS_HEARTBEAT_SECONDS: float = 30
     """How often, in seconds, a worker process records that the tasks it executes are alive."""
 

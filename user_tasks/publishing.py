@@ -12,13 +12,13 @@ member is made, others have left.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
 from celery import chord, current_app, group
-from django.db import transaction
 
 from . import recording
 from .canvas import Branch, Given, Planner
@@ -30,7 +30,7 @@ from .utils import Message
 logger = logging.getLogger(__name__)
 
 _NOTHING: frozenset[str] = frozenset()
-_recorded: ContextVar[frozenset[str]] = ContextVar("user_tasks_recorded", default=_NOTHING)
+recorded: ContextVar[frozenset[str]] = ContextVar("user_tasks_recorded", default=_NOTHING)
 _publish_members = group._apply_tasks  # type: ignore[attr-defined]  # not in the stubs
 _publish_chord = chord.run
 
@@ -43,7 +43,7 @@ def instrument() -> None:
 
 def record(message: Message) -> None:
     """Record a message that is about to leave, unless that has been done with its group."""
-    if message.task_id in _recorded.get():
+    if message.task_id in recorded.get():
         return
     request = _current_request()
     planner = _planner(request)
@@ -57,29 +57,14 @@ def record(message: Message) -> None:
         _record(planner, branch, parent_id, request, [(message.task, message.args, message.kwargs)])
 
 
-def on_commit(message: Message, send: Callable[[], object]) -> None:
-    """Record a message in the caller's transaction, and send it once that has been committed."""
-    recorded = _recorded_now(message)
-    transaction.on_commit(lambda: _without_recording(recorded, send))
-
-
-def _recorded_now(message: Message) -> frozenset[str]:
+@contextmanager
+def recorded_already(task_ids: frozenset[str]) -> Iterator[None]:
+    """Record no more what has these ids, when its message leaves."""
+    token = recorded.set(recorded.get() | task_ids)
     try:
-        record(message)
-    except Exception:
-        if settings.USER_TASKS_STRICT_PUBLISH:
-            raise
-        logger.exception("Task %s could not be recorded with its transaction.", message.task_id)
-        return _NOTHING
-    return frozenset([message.task_id])
-
-
-def _without_recording(task_ids: frozenset[str], send: Callable[[], object]) -> None:
-    token = _recorded.set(_recorded.get() | task_ids)
-    try:
-        send()
+        yield
     finally:
-        _recorded.reset(token)
+        recorded.reset(token)
 
 
 def _planner(request: Any) -> Planner:
@@ -122,7 +107,7 @@ def _calls_for(callback: Any, task: str, args: Sequence[Any], kwargs: Any) -> bo
         return _calls_for(callback["kwargs"]["tasks"][0], task, args, kwargs)
     if callback["task"] in (GROUP, CHORD):
         inner = callback["kwargs"].get("tasks") or callback["kwargs"]["header"]
-        return any(_calls_for(member, task, args, kwargs) for member in _members(inner))
+        return any(_calls_for(member, task, args, kwargs) for member in members(inner))
     own = list(callback["args"])
     return (
         callback["task"] == task
@@ -131,7 +116,8 @@ def _calls_for(callback: Any, task: str, args: Sequence[Any], kwargs: Any) -> bo
     )
 
 
-def _members(group_or_list: Any) -> Any:
+def members(group_or_list: Any) -> Any:
+    """Return the signatures in the header of a chord, which may be a group or a list."""
     return group_or_list["kwargs"]["tasks"] if isinstance(group_or_list, Mapping) else group_or_list
 
 
@@ -142,11 +128,8 @@ def _recording_first(self: group, tasks: Any, *positional: Any, **options: Any) 
     ids = _NOTHING
     if settings.USER_TASKS_RECORD_GROUPS and prepared:
         ids = _record_group(prepared, options)
-    token = _recorded.set(_recorded.get() | ids)
-    try:
+    with recorded_already(ids):
         yield from _publish_members(self, iter(prepared), *positional, **options)
-    finally:
-        _recorded.reset(token)
 
 
 def _record_group(prepared: list[Any], options: dict[str, Any]) -> frozenset[str]:

@@ -159,11 +159,11 @@ class UserTask(UserTaskMixin, DjangoTask):  # type: ignore[type-arg]  # not gene
 
         Returns the result, whose id is the status's `task_id`. A rollback leaves neither status nor message.
         """
-        from . import publishing
+        from . import deferral
 
         options["task_id"] = task_id = options.get("task_id") or uuid()
         message = call_message(self.name, args, kwargs, options)
-        publishing.on_commit(message, lambda: self.apply_async(args, kwargs, **options))
+        deferral.on_commit(message, lambda: self.apply_async(args, kwargs, **options))
         return self.AsyncResult(task_id)
 
 

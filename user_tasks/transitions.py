@@ -247,7 +247,7 @@ def _fail(
     with transaction.atomic(using=status._state.db):
         moved = failing.move(State.FAILED, finished=timezone.now(), **values)
         # Celery reports a hard time limit twice.
-        if text is not None and (moved or not status.artifacts.filter(name="Error", text=text).exists()):
+        if text is not None and (moved or not row(status).filter(artifacts__text=text).exists()):
             containers.add_error(status, text)
     if moved:
         status.state = State.FAILED.value

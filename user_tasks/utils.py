@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from celery import chain
@@ -75,11 +76,19 @@ def call_message(task: str, args: Any, kwargs: Any, options: Mapping[str, Any]) 
         task=task,
         args=args or (),
         kwargs=kwargs or {},
+        eta=_eta(options.get("eta"), options.get("countdown")),
+        parent_id=options.get("parent_id"),
         group=options.get("group_id"),
         links=tuple(_chain_of(options) or _linked(options.get("link"))),
         chord=options.get("chord"),
         callbacks=callbacks_of(options, "link", "link_error"),
     )
+
+
+def _eta(eta: datetime | str | None, countdown: float | None) -> str | None:
+    if eta is None and countdown:
+        eta = datetime.now(UTC) + timedelta(seconds=countdown)
+    return eta.isoformat() if isinstance(eta, datetime) else eta
 
 
 def callbacks_of(options: Mapping[str, Any], *keys: str) -> tuple[Any, ...]:
@@ -95,6 +104,12 @@ def last_task(signature: Any) -> Any:
     if signature["task"] == "celery.chord":
         return last_task(signature["kwargs"]["body"])
     return signature
+
+
+def links_after(signature: Any) -> list[Any]:
+    """Return the rest of a chain that hangs on a frozen signature, as on the body of a chord that begins the chain."""
+    options = last_task(signature)["options"]
+    return _chain_of(options) or _linked(options.get("link"))
 
 
 def proto2_to_proto1(body: tuple[Any, Any, Mapping[str, Any]], headers: Mapping[str, Any]) -> dict[str, Any]:

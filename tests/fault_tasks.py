@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from celery import chord, shared_task
+from celery import shared_task
 from celery.exceptions import Ignore, Reject
 from django.conf import settings
 from django.core.files.base import ContentFile
@@ -51,7 +51,7 @@ def walk(task: Any, gates: list[str]) -> int:
     return len(gates)
 
 
-@shared_task(base=UserTask, bind=True)
+@shared_task(base=UserTask, bind=True, ignore_result=False)
 def walking(self: Any, user_id: Any, gates: list[str]) -> int:
     """Take a step before each gate, and one behind the last."""
     return walk(self, gates)
@@ -132,8 +132,6 @@ def publishing(self: Any, user_id: Any, how: str) -> None:
             raise self.retry(countdown=0)
         if how == "replace":
             raise self.replace(walking.si(user_id, []))
-        if how == "replace by a chord":
-            raise self.replace(chord([walking.si(user_id, []), ordinary.si()], walking.si(user_id, [])))
         if how == "start":
             walking.delay(user_id, [])
         if how == "roll back":

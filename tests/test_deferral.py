@@ -117,7 +117,7 @@ def test_the_results_are_those_of_the_messages(owner: User, sent: list[str]) -> 
     ours = deferred.s(user_id=owner.pk)
     with transaction.atomic():
         single = deferred.delay(user_id=owner.pk)
-        members = group(ours, ours).delay()
+        members: Any = group(ours, ours).delay()
         links: Any = chain(ours, ours).delay()
 
     assert sent == [single.id, *(child.id for child in members.children), links.parent.id]

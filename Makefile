@@ -23,7 +23,7 @@ RABBITMQ_URL ?= amqp://guest:guest@127.0.0.1:5672//
 # Environments of tox.ini for make test-matrix; ALL for every one.
 MATRIX ?= py312-django60-celery54,py313-django61-celery57
 
-CATALOGS := $(wildcard user_tasks/locale/*/LC_MESSAGES/*.po)
+CATALOGS := $(wildcard user_tasks/locale/*/LC_MESSAGES/*.po demo/locale/*/LC_MESSAGES/*.po)
 COMPILED := $(CATALOGS:.po=.mo)
 TEMPLATES := $(wildcard user_tasks/templates demo/templates)
 PYTEST_OPTIONS := -W error -n $(WORKERS) --random-order-bucket=module --random-order-seed=$(SEED) --timeout=300
@@ -63,7 +63,7 @@ demo: install ## Serve the demo, with a worker, until Ctrl-C.
 
 test: install ## Run the tests on SQLite and an embedded broker, with coverage.
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PYTEST_OPTIONS) -m 'not browser and not node and not services' $(PYTEST_ARGS)
+	$(BIN)/coverage run -m pytest $(PYTEST_OPTIONS) -m 'not browser and not node and not services and not faults' $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='user_tasks/*' --fail-under=$(COVERAGE_MINIMUM)
 
@@ -71,11 +71,14 @@ test-services: test-postgresql test-mariadb ## Run the tests on PostgreSQL with 
 
 test-postgresql: install $(VENV)/services
 	DATABASE_URL='$(POSTGRESQL_URL)' CELERY_BROKER_URL='$(REDIS_URL)' CELERY_RESULT_BACKEND='$(REDIS_URL)' \
-		$(BIN)/python -m pytest $(PYTEST_OPTIONS) -m 'not browser and not node' $(PYTEST_ARGS)
+		$(BIN)/python -m pytest $(PYTEST_OPTIONS) -m 'not browser and not node and not faults' $(PYTEST_ARGS)
 
 test-mariadb: install $(VENV)/services
 	DATABASE_URL='$(MARIADB_URL)' CELERY_BROKER_URL='$(RABBITMQ_URL)' \
-		$(BIN)/python -m pytest $(PYTEST_OPTIONS) -m 'not browser and not node' $(PYTEST_ARGS)
+		$(BIN)/python -m pytest $(PYTEST_OPTIONS) -m 'not browser and not node and not faults' $(PYTEST_ARGS)
+
+test-faults: install $(VENV)/services ## Kill workers, and stop servers, that the tests start themselves.
+	DATABASE_URL='$(POSTGRESQL_URL)' $(BIN)/python -m pytest $(PYTEST_OPTIONS) -m faults $(PYTEST_ARGS)
 
 test-matrix: install ## Run the tests on other versions of Python, Django and Celery.
 	$(BIN)/tox run --quiet -e $(MATRIX) -- $(PYTEST_ARGS)
@@ -90,8 +93,10 @@ screenshots: install tests/node_modules/.package-lock.json ## Make pictures of a
 	cp build/screenshots/succeeded-dark-375-en.png docs/images/succeeded.png
 
 messages: install ## Take new texts into the catalogs, to be translated there (needs gettext).
-	cd user_tasks && ../$(BIN)/django-admin makemessages --settings=django.conf.global_settings \
-		--all --no-location --no-obsolete --no-wrap
+	for folder in user_tasks demo; do \
+		(cd $$folder && ../$(BIN)/django-admin makemessages --settings=django.conf.global_settings \
+			--all --no-location --no-obsolete --no-wrap); \
+	done
 
 quality: install ## Check style, types, migrations, architecture, templates and packages.
 	$(BIN)/ruff check .

@@ -54,7 +54,7 @@ IMPORTS_FROM = {
 """The arrows: which rings the modules of a ring may import."""
 
 LIBRARIES = {
-    "celery": {"celery"},
+    "celery": {"celery", "operations"},
     "kombu": {"celery"},
     "billiard": {"celery"},
     "django_filters": {"rest"},

@@ -15,7 +15,7 @@ class UserTasksConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect the receivers of Celery's signals, and to how it publishes."""
-        from . import deferral, publishing, signals  # noqa: F401 - signals connects its receivers when imported
+        from . import checks, deferral, publishing, signals  # noqa: F401 - some register themselves when imported
 
         publishing.instrument()
         deferral.instrument()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -40,13 +41,31 @@ def purge(older_than: timedelta) -> int:
 
     A tree in which a task has shown life within ``USER_TASKS_LOST_AFTER`` stays, and so does what other tables hold.
     """
-    purged = 0
+    return purge_and_count(older_than)[0]
+
+
+def purge_and_count(older_than: timedelta) -> tuple[int, int]:
+    """Do what `purge` does, and return also how many trees stay since rows of other tables hold them."""
+    purged = held = 0
+    for roots in _batches(older_than):
+        deleted, kept = _delete_trees(roots)
+        purged += deleted
+        held += kept
+    return purged, held
+
+
+def count(older_than: timedelta) -> int:
+    """Return how many statuses `purge` would delete if nothing held any of them."""
+    return sum(len(roots) + UserTaskStatus.objects.under(roots).count() for roots in _batches(older_than))
+
+
+def _batches(older_than: timedelta) -> Iterator[list[int]]:
+    """Yield the roots of the trees that may go, some at a time."""
     old = UserTaskStatus.objects.older_than(older_than).filter(parent=None).order_by("pk")
     last = 0
     while batch := list(old.filter(pk__gt=last).values_list("pk", flat=True)[:BATCH]):
         last = batch[-1]
-        purged += _delete_trees(sorted(set(batch) - _alive(batch)))
-    return purged
+        yield sorted(set(batch) - _alive(batch))
 
 
 def _alive(roots: list[int]) -> set[int]:
@@ -64,20 +83,21 @@ def _alive(roots: list[int]) -> set[int]:
     return alive
 
 
-def _delete_trees(roots: list[int]) -> int:
-    """Delete trees at once, or one by one where some are held."""
+def _delete_trees(roots: list[int]) -> tuple[int, int]:
+    """Delete trees at once, or one by one where some are held; return the rows that went and the trees that stay."""
     trees: UserTaskStatusQuerySet = UserTaskStatus.objects.filter(pk__in=roots)
     try:
-        return _statuses_deleted(trees)
+        return _statuses_deleted(trees), 0
     except IntegrityError:
-        return sum(_delete_unless_held(pk) for pk in roots)
+        deleted = [_delete_unless_held(pk) for pk in roots]
+        return sum(filter(None, deleted)), deleted.count(None)
 
 
-def _delete_unless_held(root: int) -> int:
+def _delete_unless_held(root: int) -> int | None:
     try:
         return _statuses_deleted(UserTaskStatus.objects.filter(pk=root))
     except IntegrityError:
-        return 0
+        return None
 
 
 def _statuses_deleted(trees: UserTaskStatusQuerySet) -> int:

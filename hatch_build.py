@@ -30,4 +30,5 @@ class CompileCatalogs(BuildHookInterface[Any]):
 
 
 if __name__ == "__main__":
-    compile_catalogs(Path(__file__).parent / "user_tasks" / "locale")
+    for folder in ("user_tasks", "demo"):
+        compile_catalogs(Path(__file__).parent / folder / "locale")

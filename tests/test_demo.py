@@ -414,12 +414,21 @@ def test_admin_signs_in_to_the_admin(demo: Demo) -> None:
     assert "/cancel/" in admin.get("/api/schema/").text
 
 
+def test_pages_are_in_the_language_that_is_chosen(demo: Demo) -> None:
+    reader = Browser(demo.url)
+    page = reader.post("/i18n/setlang/", language="de", next="/").text
+
+    assert '<html lang="de" dir="ltr">' in page
+    assert all(text in page for text in ("Eine Aufgabe starten", "Produkte importieren", "Meine Aufgaben"))
+    assert not [text for text in ("Start a job", "Import products", "My tasks") if text in page]
+
+
 def test_pages_show_what_was_started(browser: Browser) -> None:
     status_url = browser.start("fail")
     browser.follow(status_url)
 
     index = browser.get("/").text
-    assert index.count("<dt>") == 7
+    assert index.count("<article") == 7
     for page in (index, browser.get(status_url.removeprefix("/api")).text):
         assert "Look-up of the stock" in page
         assert "Failed" in page

@@ -39,8 +39,11 @@ MakeStatus = Callable[..., UserTaskStatus]
 MakeArtifact = Callable[..., UserTaskArtifact]
 
 PACKAGE = Path(user_tasks.__file__).parent
-TEMPLATES = sorted((PACKAGE / "templates").rglob("*.html"))
+DEMO = Path(__file__).resolve().parent.parent / "demo"
+TEMPLATES = sorted(path for folder in (PACKAGE, DEMO) for path in (folder / "templates").rglob("*.html"))
 LANGUAGES = ("ar", "de", "es", "fr", "hi", "ja", "pt_BR", "ru", "zh_Hans")
+
+FOLDERS = pytest.mark.parametrize("folder", [PACKAGE, DEMO], ids=["package", "demo"])
 
 Key = tuple[str | None, str | tuple[str, ...]]
 """A message: its context, and its text or its singular and plural."""
@@ -67,12 +70,12 @@ READ_ALOUD = ("alt", "aria-label", "aria-valuetext", "placeholder", "title")
 
 
 @cache
-def messages() -> frozenset[Key]:
+def messages(folder: Path) -> frozenset[Key]:
     """Return all messages of the sources."""
     found: set[Key] = set()
-    for path in PACKAGE.rglob("*.py"):
+    for path in folder.rglob("*.py"):
         found |= set(extracted(path.read_bytes()))
-    for path in TEMPLATES:
+    for path in (folder / "templates").rglob("*.html"):
         code = templatize(path.read_text(encoding="utf-8"))
         found |= set(extracted(" ".join(code.split("\n")).strip().encode()))
     return frozenset(found)
@@ -84,16 +87,21 @@ def extracted(code: bytes) -> Iterator[Key]:
         yield context, message
 
 
+def po_file(folder: Path, language: str) -> Path:
+    return folder / "locale" / language / "LC_MESSAGES" / "django.po"
+
+
 @cache
-def catalog(language: str) -> Catalog:
+def catalog(folder: Path, language: str) -> Catalog:
     """Return the translations into a language."""
-    with (PACKAGE / "locale" / language / "LC_MESSAGES" / "django.po").open("rb") as catalog_file:
+    with po_file(folder, language).open("rb") as catalog_file:
         return read_po(catalog_file, locale=language, abort_invalid=True)
 
 
-def translations(language: str) -> dict[Key, tuple[str, ...]]:
+def translations(folder: Path, language: str) -> dict[Key, tuple[str, ...]]:
     """Return what a catalog says for each of its messages, one text for each plural form."""
-    return {(message.context, frozen(message.id)): forms(message.string) for message in catalog(language) if message.id}
+    entries = [entry for entry in catalog(folder, language) if entry.id]
+    return {(entry.context, frozen(entry.id)): forms(entry.string) for entry in entries}
 
 
 def frozen(message: Any) -> str | tuple[str, ...]:
@@ -105,10 +113,10 @@ def forms(message: Any) -> tuple[str, ...]:
     return (message,) if isinstance(message, str) else tuple(message)
 
 
-def plural_index(language: str) -> Callable[[int], int]:
+def plural_index(folder: Path, language: str) -> Callable[[int], int]:
     """Return the function that picks the form for a number, as it is in use."""
     compiled = BytesIO()
-    write_mo(compiled, catalog(language))
+    write_mo(compiled, catalog(folder, language))
     compiled.seek(0)
     return GNUTranslations(compiled).plural  # type: ignore[attr-defined,no-any-return]  # set while it is read
 
@@ -118,7 +126,7 @@ def code_of(language: str) -> str:
 
 
 def test_the_sources_are_searched() -> None:
-    assert messages() >= {
+    assert messages(PACKAGE) >= {
         (None, "Pending"),
         (None, "My tasks"),
         (None, ("%(running)s is running", "%(running)s are running")),
@@ -127,27 +135,31 @@ def test_the_sources_are_searched() -> None:
     }
 
 
-def test_the_languages_are_there() -> None:
-    assert sorted(path.name for path in (PACKAGE / "locale").iterdir()) == sorted(LANGUAGES)
+@FOLDERS
+def test_the_languages_are_there(folder: Path) -> None:
+    assert sorted(path.name for path in (folder / "locale").iterdir()) == sorted(LANGUAGES)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_no_message_is_missing_or_left_over(language: str) -> None:
-    known = frozenset(translations(language))
-    assert messages() - known == set(), 'run "make messages" and translate what is new'
-    assert known - messages() == set(), 'run "make messages"'
+@FOLDERS
+def test_no_message_is_missing_or_left_over(folder: Path, language: str) -> None:
+    known = frozenset(translations(folder, language))
+    assert messages(folder) - known == set(), 'run "make messages" and translate what is new'
+    assert known - messages(folder) == set(), 'run "make messages"'
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_no_message_is_empty_or_fuzzy(language: str) -> None:
-    assert not [key for key, texts in translations(language).items() if not all(text.strip() for text in texts)]
-    assert not [message.id for message in catalog(language) if message.fuzzy]
+@FOLDERS
+def test_no_message_is_empty_or_fuzzy(folder: Path, language: str) -> None:
+    assert not [key for key, texts in translations(folder, language).items() if not all(text.strip() for text in texts)]
+    assert not [message.id for message in catalog(folder, language) if message.fuzzy]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_translations_keep_placeholders_and_markup(language: str) -> None:
-    single = forms_of_one_number(language)
-    for (_context, message), texts in translations(language).items():
+@FOLDERS
+def test_translations_keep_placeholders_and_markup(folder: Path, language: str) -> None:
+    single = forms_of_one_number(folder, language)
+    for (_context, message), texts in translations(folder, language).items():
         original = placeholders(forms(message)[-1])
         for form, text in enumerate(texts):
             kept = placeholders(text)
@@ -159,15 +171,16 @@ def placeholders(text: str) -> Counter[str]:
     return Counter(match[0] for match in PLACEHOLDER.finditer(text))
 
 
-def forms_of_one_number(language: str) -> set[int]:
+def forms_of_one_number(folder: Path, language: str) -> set[int]:
     """Return the plural forms that stand for a single number each, so that they may name it in words."""
-    uses = Counter(map(plural_index(language), NUMBERS))
+    uses = Counter(map(plural_index(folder, language), NUMBERS))
     return {form for form, numbers in uses.items() if numbers == 1}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_translations_end_as_their_originals_do(language: str) -> None:
-    for (_context, message), texts in translations(language).items():
+@FOLDERS
+def test_translations_end_as_their_originals_do(folder: Path, language: str) -> None:
+    for (_context, message), texts in translations(folder, language).items():
         original = forms(message)[0]
         for text in texts:
             assert text[-1] in ENDS.get(original[-1], text[-1]), text
@@ -175,29 +188,32 @@ def test_translations_end_as_their_originals_do(language: str) -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_plural_forms_are_those_of_the_language(language: str) -> None:
-    index, rule = plural_index(language), Locale.parse(language).plural_form
-    number_of_forms = catalog(language).num_plurals
-    counts = {len(texts) for (_, message), texts in translations(language).items() if isinstance(message, tuple)}
-    assert counts == {number_of_forms}
+@FOLDERS
+def test_plural_forms_are_those_of_the_language(folder: Path, language: str) -> None:
+    index, rule = plural_index(folder, language), Locale.parse(language).plural_form
+    number_of_forms = catalog(folder, language).num_plurals
+    for (_context, message), texts in translations(folder, language).items():
+        assert len(texts) == (number_of_forms if isinstance(message, tuple) else 1), message
     pairs = {(rule(number), index(number)) for number in NUMBERS}
-    categories, forms = zip(*sorted(pairs), strict=True)
+    categories, used = zip(*sorted(pairs), strict=True)
     assert len(set(categories)) == len(categories), "numbers that the language tells apart share a form"
-    assert sorted(forms) == list(range(number_of_forms))
+    assert sorted(used) == list(range(number_of_forms))
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_what_is_inserted_from_elsewhere_keeps_to_its_own_direction(language: str) -> None:
-    for texts in translations(language).values():
+@FOLDERS
+def test_what_is_inserted_from_elsewhere_keeps_to_its_own_direction(folder: Path, language: str) -> None:
+    for texts in translations(folder, language).values():
         for text in texts:
             assert text.count("\u2068") == text.count("\u2069")
-            if language == "ar" and re.search(r"%\((name|holders)\)s", text):
+            if language == "ar" and re.search(r"%\((name|holders|user)\)s", text):
                 assert re.search(r"(\u2068|<bdi>)%\(\w+\)s(\u2069|</bdi>)", text), text
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_catalogs_name_no_places_and_no_people(language: str) -> None:
-    text = (PACKAGE / "locale" / language / "LC_MESSAGES" / "django.po").read_text(encoding="utf-8")
+@FOLDERS
+def test_catalogs_name_no_places_and_no_people(folder: Path, language: str) -> None:
+    text = po_file(folder, language).read_text(encoding="utf-8")
     assert not re.search(r"^#: |@|\.py\b|\.html\b", text, re.MULTILINE)
 
 
@@ -206,7 +222,7 @@ def test_catalogs_name_no_places_and_no_people(language: str) -> None:
 def test_states_are_told_in_the_language(language: str, state: State) -> None:
     with translation.override(code_of(language)):
         text = UserTaskStatus(state=state.value).state_text
-    assert (text,) == translations(language)[None, state.value]
+    assert (text,) == translations(PACKAGE, language)[None, state.value]
     assert text != state.value
 
 
@@ -298,7 +314,7 @@ def said(client: Client, language: str, path: str, post: bool = False) -> set[st
 
 def is_said_alike(language: str, text: str) -> bool:
     """Return whether a text is the same in English, by its translation."""
-    for (_context, message), texts in translations(language).items():
+    for (_context, message), texts in translations(PACKAGE, language).items():
         for original, translated in zip(forms(message), texts, strict=False):
             pattern = ".+".join(map(re.escape, re.split(r"%\(\w+\)[ds]", original)))
             if original.lower() == translated.lower() and re.fullmatch(pattern, text, re.IGNORECASE):
@@ -339,7 +355,7 @@ def test_what_has_been_done_is_told_in_the_language(as_reader: Client, make: Mak
     told = said(as_reader, code_of(language), reverse("user_tasks:cancel", args=[running.uuid]), post=True)
     told |= said(as_reader, code_of(language), reverse("user_tasks:delete", args=[finished.uuid]), post=True)
     for message in ("The task is canceled.", "The task is deleted."):
-        assert translations(language)[None, message][0] in told
+        assert translations(PACKAGE, language)[None, message][0] in told
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -81,6 +81,7 @@ LANGUAGES = [
     ("ru", "Russian"),
     ("zh-hans", "Simplified Chinese"),
 ]
+LOCALE_PATHS = [BASE_DIR / "locale"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTHENTICATION_BACKENDS = [

@@ -12,6 +12,8 @@ from celery import chain, chord
 from celery.result import AsyncResult
 from django.core.files import File
 from django.core.files.storage import default_storage
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 
 from user_tasks.models import UserTaskStatus
 
@@ -25,8 +27,8 @@ class Job:
     """Something to start: one task, or a canvas of several."""
 
     slug: str
-    title: str
-    description: str
+    title: str | Promise
+    description: str | Promise
     publish: Callable[..., AsyncResult[Any]]
     takes_file: bool = False
 
@@ -75,35 +77,35 @@ JOBS = {
     for job in (
         Job(
             "import-products",
-            "Import products",
-            "Stores the rows of a CSV file; those that are wrong come back as a CSV file.",
+            _("Import products"),
+            _("Stores the rows of a CSV file; those that are wrong come back as a CSV file."),
             _import,
             takes_file=True,
         ),
         Job(
             "export-unicode",
-            "Export Unicode",
-            "Writes all named characters to a CSV file; the state is the block being written.",
+            _("Export Unicode"),
+            _("Writes all named characters to a CSV file; the state is the block being written."),
             tasks.export_unicode.delay,
         ),
         Job(
             "export-unicode-chord",
-            "Export Unicode as a chord",
-            "Writes the planes side by side, and puts them into a ZIP file.",
+            _("Export Unicode as a chord"),
+            _("Writes the planes side by side, and puts them into a ZIP file."),
             _export_chord,
         ),
         Job(
             "export-unicode-chain",
-            "Export Unicode as a chain",
-            "Writes the planes one after the other, and puts them into a ZIP file.",
+            _("Export Unicode as a chain"),
+            _("Writes the planes one after the other, and puts them into a ZIP file."),
             _export_chain,
         ),
-        Job("fail", "Fail", "Asks a warehouse that is closed.", tasks.ask_closed_warehouse.delay),
-        Job("retry", "Retry", "Asks a warehouse that is busy twice.", tasks.ask_busy_warehouse.delay),
+        Job("fail", _("Fail"), _("Asks a warehouse that is closed."), tasks.ask_closed_warehouse.delay),
+        Job("retry", _("Retry"), _("Asks a warehouse that is busy twice."), tasks.ask_busy_warehouse.delay),
         Job(
             "find-primes",
-            "Find Mersenne primes",
-            "Takes about a minute: time to cancel it.",
+            _("Find Mersenne primes"),
+            _("Takes about a minute: time to cancel it."),
             tasks.find_mersenne_primes.delay,
         ),
     )

@@ -32,7 +32,7 @@ class Command(BaseCommand):
         parser.add_argument("--user", default="demo", help="who starts it (default: %(default)s)")
         commands = parser.add_subparsers(dest="slug", metavar="JOB", required=True)
         for job in JOBS.values():
-            command = commands.add_parser(job.slug, help=job.description)
+            command = commands.add_parser(job.slug, help=str(job.description))
             if job.takes_file:
                 command.add_argument("--file", type=Path, help="CSV file (default: the sample)")
 

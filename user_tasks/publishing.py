@@ -49,6 +49,10 @@ def record(message: Message) -> None:
     planner = _planner(request)
     branch = planner.message(message)
     own = next((node for node in branch.nodes if node.task_id == message.task_id), None)
+    if own and message.retries and request is not None and request.id == own.task_id:
+        # Before the message leaves: another worker may begin the next attempt at once.
+        request.user_task_retried = recording.retrying(own.task_id, own.due)
+        return
     may_be_known = message.retries or (request is not None and request.id != message.task_id)
     if own and own.due and may_be_known and recording.published([own.task_id], own.due):
         return

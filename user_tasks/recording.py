@@ -10,7 +10,7 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
-from django.db import DataError, IntegrityError, connection, transaction
+from django.db import DataError, IntegrityError, OperationalError, connection, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -60,7 +60,10 @@ def enqueued(plan: Plan, home: UserTaskStatus | None = None) -> None:
     check_users({node.user_id for node in missing} - {status.user_id for status in known.values()})
     try:
         _insert(missing, known, home)
-    except IntegrityError:
+    except (IntegrityError, OperationalError) as error:
+        # Somebody else has recorded them at the same moment; MariaDB may call that a deadlock.
+        if isinstance(error, OperationalError) and connection.in_atomic_block:
+            raise
         known = _known(nodes)
         missing = _missing(nodes, known)
         if missing:
@@ -137,9 +140,10 @@ def failed(task_id: str, message: Any) -> None:
     outages.survive(partial(_end, task_id, partial(transitions.fail, message=message)))
 
 
-def retrying(task_id: str) -> None:
-    """Record that a task will be tried again."""
-    outages.survive(partial(_end, task_id, transitions.retry))
+def retrying(task_id: str, due: datetime | None = None) -> bool:
+    """Record that a task will be tried again, at `due` at the earliest; tell whether that was not refused."""
+    status = outages.survive(partial(_reported, task_id))
+    return status is not None and transitions.retry(status, due)
 
 
 def revoked(task_id: str) -> None:

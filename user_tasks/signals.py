@@ -95,8 +95,10 @@ def task_failed(sender: Any = None, task_id: str | None = None, exception: Any =
 
 @task_retry.connect
 def retrying_task(sender: Any = None, request: Any = None, **_kwargs: Any) -> None:
-    if has_row(sender, request or _request_of(sender)):
-        recording.retrying((request or _request_of(sender)).id)
+    request = request or _request_of(sender)
+    recorded = getattr(request, "user_task_retried", False) is True
+    if has_row(sender, request) and not recorded and not recording.retrying(request.id):
+        recording.ended(request.id)
 
 
 @task_revoked.connect

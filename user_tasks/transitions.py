@@ -176,9 +176,9 @@ def revive(status: UserTaskStatus) -> bool:
     return moved
 
 
-def retry(status: UserTaskStatus) -> bool:
-    """Enter Retrying, with one more attempt."""
-    return row(status).move(State.RETRYING, attempts=F("attempts") + 1)
+def retry(status: UserTaskStatus, due: datetime | None = None) -> bool:
+    """Enter Retrying, with one more attempt, which begins at `due` at the earliest."""
+    return row(status).move(State.RETRYING, attempts=F("attempts") + 1, due=due or F("due"))
 
 
 def cancel(status: UserTaskStatus, terminate: bool = False) -> bool:

@@ -83,10 +83,12 @@ def replaced(task_id: str, plan: Plan) -> None:
     status = status_of(task_id)
     if status is None:
         return
-    transitions.postpone(status, {node.task_id: node.due for node in plan}.get(task_id))
+    own = {node.task_id: node for node in plan}[task_id]
+    transitions.postpone(status, own.due)
+    if status.parent is not None and status.parent.task_class == containers.CHAIN:
+        plan = _without_chain(plan, own.parent)
     enqueued([node for node in plan if node.task_id != task_id], home=status.parent)
-    place = {node.task_id: node.parent for node in plan}.get(task_id)
-    container = status_of(place) if place is not None else None
+    container = status_of(own.parent) if own.parent is not None else None
     if container is not None and container.pk != status.parent_id:
         containers.move_in(status, container)
 
@@ -214,6 +216,18 @@ def _without_groups_of_parts(nodes: Plan, known: Mapping[str, UserTaskStatus]) -
         replace(node, parent=parents[node.parent]) if node.parent in made else node
         for node in nodes
         if node.task_id not in made
+    ]
+
+
+def _without_chain(nodes: Plan, task_id: str | None) -> list[Node]:
+    """Leave out a container if it is a chain; its links become those of the chain that the nodes go into."""
+    chains = {node.task_id: node.parent for node in nodes if node.task_class == containers.CHAIN}
+    if task_id not in chains:
+        return list(nodes)
+    return [
+        replace(node, parent=chains[task_id]) if node.parent == task_id else node
+        for node in nodes
+        if node.task_id != task_id
     ]
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from threading import Barrier
@@ -488,6 +489,25 @@ def test_cancel_against_members_that_end(nested_group: list[UserTaskStatus], sto
     in_threads([outer.cancel, *(member.succeed for member in members)])
     assert all(at_rest(row) for row in nested_group)
     assert sorted(told.pk for told in stopped) == sorted(row.pk for row in nested_group)
+
+
+def test_cancels_against_members_that_report(nested_group: list[UserTaskStatus], stopped: list[UserTaskStatus]) -> None:
+    outer, inner, *members = nested_group
+
+    def work(member: UserTaskStatus) -> Callable[[], object]:
+        def run() -> None:
+            for step in range(10):
+                member.set_name(f"step {step}")
+                with suppress(TaskCanceledException):
+                    member.increment_completed_steps()
+
+        return run
+
+    in_threads([outer.cancel, inner.cancel, fresh(outer).cancel, *(work(member) for member in members)])
+    assert all(at_rest(row) for row in nested_group)
+    assert states_of(*nested_group) == ["Canceled"] * len(nested_group)
+    assert sorted(told.pk for told in stopped) == sorted(row.pk for row in nested_group)
+    assert steps_of(outer)[0] == steps_of(inner)[0] == 10 * MEMBERS
 
 
 def test_steps_of_members_add_up(nested_group: list[UserTaskStatus]) -> None:

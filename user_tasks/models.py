@@ -109,8 +109,9 @@ class UserTaskStatus(TimeStampedModel):
             # A user's list, and everybody's, the newest first.
             models.Index(fields=["user", "-created", "-id"], name="user_tasks_status_of_user"),
             models.Index(fields=["-created", "-id"], name="user_tasks_status_newest"),
-            # Whether a container waits for any of its members.
-            models.Index(fields=["parent", "finished"], name="user_tasks_status_members"),
+            # Whether a container waits for any of its members. With the parent first, InnoDB would take this for the
+            # index of the foreign key, and lock the container whenever a member finishes.
+            models.Index(fields=["finished", "parent"], name="user_tasks_status_members"),
             # What has been silent, and what has been waiting, for too long.
             models.Index(fields=["finished", "heartbeat"], name="user_tasks_status_silent"),
             models.Index(fields=["state", "due"], name="user_tasks_status_overdue"),

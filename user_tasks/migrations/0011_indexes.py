@@ -47,7 +47,7 @@ class Migration(migrations.Migration):
         for model_name, name, fields in [
             ("usertaskstatus", "user_tasks_status_of_user", ["user", "-created", "-id"]),
             ("usertaskstatus", "user_tasks_status_newest", ["-created", "-id"]),
-            ("usertaskstatus", "user_tasks_status_members", ["parent", "finished"]),
+            ("usertaskstatus", "user_tasks_status_members", ["finished", "parent"]),
             ("usertaskstatus", "user_tasks_status_silent", ["finished", "heartbeat"]),
             ("usertaskstatus", "user_tasks_status_overdue", ["state", "due"]),
             ("usertaskartifact", "user_tasks_artifact_newest", ["-created", "-id"]),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from celery import current_app, shared_task, signature
-from django.conf import settings
 
+from fault_tasks import pass_gate
 from user_tasks.tasks import UserTask
 from worker_tasks import note
-from workers import wait_for
 
 # What takes the place of a group that replaces a task, and whose result chords wait for.
 current_app.tasks["celery.accumulate"].ignore_result = False
@@ -31,32 +29,28 @@ class Labeled(UserTask):
         return 3
 
 
-def gate(name: str) -> Path:
-    """Return the file for which the tasks of this gate wait."""
-    return Path(settings.MEDIA_ROOT, "gates", name)
-
-
-def run_up_to(task: Any, gate_name: str) -> None:
+def run_up_to(task: Any, gate: str) -> None:
     note(task.request.id, "ran")
-    if gate_name:
-        wait_for(gate(gate_name).exists, "An open gate")
+    if gate:
+        pass_gate(gate)
 
 
 def fail(task: Any) -> None:
     raise ValueError("bad row")
 
 
-def fail_and_return(task: Any) -> None:
+def fail_and_return(task: Any) -> bool:
     task.status.fail("bad row")
+    return True
 
 
 def cancel(task: Any) -> None:
     task.status.cancel()
-    task.status.increment_completed_steps()
 
 
-def cancel_and_return(task: Any) -> None:
+def cancel_and_return(task: Any) -> bool:
     task.status.cancel()
+    return True
 
 
 def retry(task: Any) -> None:
@@ -69,22 +63,18 @@ def grow(task: Any) -> None:
 
 
 FATES = {function.__name__: function for function in (fail, fail_and_return, cancel, cancel_and_return, retry, grow)}
-"""What else may happen in a task."""
-
-
-def live(task: Any, fate: str) -> None:
-    if fate:
-        FATES[fate](task)
+"""What else may happen in a task; what returns True ends it."""
 
 
 @shared_task(base=Labeled, bind=True)
 def leaf(
     self: Any, *_results: Any, user_id: Any, label: str, fate: str = "", gate: str = "", user_task_name: str = ""
 ) -> str:
-    """Take the first of three steps, and what the fate brings."""
+    """Take two of three steps, with what the fate brings between them."""
     self.status.increment_completed_steps()
     run_up_to(self, gate)
-    live(self, fate)
+    if not (fate and FATES[fate](self)):
+        self.status.increment_completed_steps()
     return label
 
 
@@ -92,7 +82,8 @@ def leaf(
 def ordinary(self: Any, *_results: Any, fate: str = "", gate: str = "") -> str:
     """Be no task of a user."""
     run_up_to(self, gate)
-    live(self, fate)
+    if fate:
+        FATES[fate](self)
     return "ordinary"
 
 
@@ -117,6 +108,16 @@ def starting(self: Any, *_results: Any, user_id: Any, label: str, canvas: Any, g
     """Start a workflow of its own."""
     run_up_to(self, gate)
     signature(canvas).delay()
+    return label
+
+
+@shared_task(base=Labeled, bind=True)
+def called(self: Any, user_id: Any, label: str) -> str:
+    """Be called as a function."""
+    status = self.status
+    status.start()
+    status.increment_completed_steps()
+    note(label, f"called as {status.name}, {status.state}")
     return label
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from textwrap import dedent, indent
 from typing import Any
@@ -18,6 +19,7 @@ from documents import ROOT
 from user_tasks.models import UserTaskStatus
 from user_tasks.states import FINAL, State, fold
 from worker_tasks import notes
+from workers import wait_for
 
 PAGE = ROOT / "docs" / "linked_tasks.rst"
 ORDINARY = "xyz"
@@ -81,8 +83,37 @@ class Form:
 
     @property
     def labels(self) -> list[str]:
-        """The labels of the tasks that have a row at once."""
-        return [leaf.name for part in self.at_once for leaf in part.leaves()]
+        """The labels of the tasks that have a row in the end."""
+        return [leaf.name for part in self.in_the_end for leaf in part.leaves()]
+
+    @property
+    def is_known_at_once(self) -> bool:
+        """Whether Celery decides nothing later."""
+        return not re.search(r"replacing|adding|starting|link", self.code)
+
+    @property
+    def runs_parts_twice(self) -> bool:
+        """Whether Celery sends some of its messages twice under protocol 1."""
+        return self.code in REPEATED_UNDER_PROTOCOL_1
+
+
+def form(code: str, at_once: str, in_the_end: str = "") -> Form:
+    """Return a form whose trees are written as ``chain(a, group(b, c))``."""
+    return Form(code, shape(at_once), shape(in_the_end or at_once))
+
+
+def shape(code: str) -> Trees:
+    """Return the trees that are written as ``chain(a, group(b, c))``."""
+    return eval(f"({code},)", {}, Shapes()) if code else ()
+
+
+class Shapes(dict[str, Any]):
+    """What shapes are made of."""
+
+    def __missing__(self, name: str) -> Any:
+        if name in ("chain", "chord", "group"):
+            return lambda *parts: Part(f"celery.{name}", parts)
+        return Part(name)
 
 
 def documented_forms() -> list[Form]:
@@ -224,7 +255,23 @@ class Workflow:
 
     def executed(self) -> Counter[str]:
         """Return how often the tasks have run, by their labels."""
-        return Counter({row.name: notes(row.task_id).count("ran") for row in self.rows.filter(is_container=False)})
+        rows = self.rows.filter(is_container=False)
+        return +Counter({row.name: notes(row.task_id).count("ran") for row in rows})
+
+    def wait(self, trees: Trees) -> None:
+        """Wait until its trees are, and have been reported to be, as they should be; see that sums are always right."""
+        wanted = draw(trees)
+        wrong: list[str] = []
+
+        def is_reached() -> bool:
+            wrong.extend(self.wrong_sums())
+            return self.drawn(states=True) == wanted and not self.unheard()
+
+        with suppress(AssertionError):
+            wait_for(is_reached)
+        assert self.drawn(states=True) == wanted, self.code
+        assert not self.unheard(), self.code
+        assert not wrong, self.code
 
 
 def _is_executed(row: UserTaskStatus) -> bool:
@@ -234,6 +281,26 @@ def _is_executed(row: UserTaskStatus) -> bool:
 
 def _state_of(row: UserTaskStatus) -> str:
     return row.state if row.finished or row.state not in FINAL else f"{row.state} (still executed)"
+
+
+REPEATED_UNDER_PROTOCOL_1 = frozenset(
+    [
+        "a.set(link=replacing(b, chain(c, d)))",
+        "replacing(a, replacing(b, chain(c, d)))",
+        "chain(replacing(a, chain(b, c)), x)",
+        "chord([a], replacing(b, chain(c, d)))",
+        "chain(a, replacing(b, chain(c, group(d, e))), f)",
+        "chord([a, b], chain(c, d))",
+        "chain(group(a, b), c, d)",
+        "chord([a, b], chain(c, group(d, e)))",
+        "group(chain(chord([a, b], c), d), e)",
+        "group(chain(a, chord([b, c], d)), e)",
+        "replacing(a, chain(b, c))",
+        "replacing(a, chain(b, group(c, d)))",
+        "chain(replacing(a, chain(b, c)), d)",
+        "group(replacing(a, chain(b, c)), d)",
+    ]
+)
 
 
 def expected(trees: Trees, fates: Mapping[str, str]) -> Trees:

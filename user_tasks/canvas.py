@@ -15,7 +15,7 @@ from django.utils.dateparse import parse_datetime
 from .calls import Lookup, TrackedTask, arguments_of, describe, user_id_of
 from .containers import CHAIN, CHORD, GROUP
 from .recording import Description, Node
-from .utils import Message, callbacks_of, last_task
+from .utils import Message, callbacks_of, last_task, links_after
 
 CALLBACKS = "callbacks"
 
@@ -114,6 +114,8 @@ class Planner:
         if not links:
             return Branch()
         sequence = self._signature(links[0], given)
+        if len(links) == 1:
+            return sequence
         for link in links[1:]:
             sequence += self._signature(link)
         return self._container(CHAIN, _derived(CHAIN, _id_of(links[0])), sequence)
@@ -126,19 +128,8 @@ class Planner:
         return self._chord_of(group_id, members, body)
 
     def _chord_of(self, group_id: str | None, headers: Branch, body: Any) -> Branch:
-        body, *following = self._links_after(body)
         parts = self._container(GROUP, group_id, headers) + self._signature(body)
-        parts = self._container(CHORD, _derived(CHORD, group_id), parts)
-        for link in following:
-            parts += self._signature(link)
-        return self._container(CHAIN, _derived(CHAIN, group_id), parts) if following else parts
-
-    def _links_after(self, body: Any) -> Sequence[Any]:
-        """Tell the body of a chord from what follows it: of a task replaced in a chain, the rest of the chain does."""
-        if body["task"] == CHAIN and _id_of(body["kwargs"]["tasks"][0]) == self.replaced is not None:
-            links: Sequence[Any] = body["kwargs"]["tasks"]
-            return links
-        return [body]
+        return self._container(CHORD, _derived(CHORD, group_id), parts)
 
     def _members(self, signatures: Sequence[Any], given: Given | None) -> Branch:
         members = Branch()
@@ -147,16 +138,29 @@ class Planner:
         return members
 
     def _enclosed(self, branch: Branch, group_id: str | None, chord: Any) -> Branch:
-        """Put a branch into the group and chord that its last task names, and those into what encloses them."""
-        if not group_id:
+        """Put a branch into the group and chord that its last task names, and those into what encloses them.
+
+        What holds the replaced task stays where that is.
+        """
+        if not group_id or any(node.task_id == self.replaced for node in branch.nodes):
             return branch
         if not chord:
             return self._container(GROUP, group_id, branch)
-        options = last_task(chord)["options"]
+        body, *following = self._links_after(chord)
+        sequence = self._chord_of(group_id, branch, body)
+        rest = self._members(following, None)
+        if rest.nodes:
+            sequence = self._container(CHAIN, _derived(CHAIN, group_id), sequence + rest)
+        options = last_task((following or [body])[-1])["options"]
         outer = options.get("group_id")
-        return self._enclosed(
-            self._chord_of(group_id, branch, chord), None if outer == group_id else outer, options.get("chord")
-        )
+        return self._enclosed(sequence, None if outer == group_id else outer, options.get("chord"))
+
+    def _links_after(self, body: Any) -> Sequence[Any]:
+        """Tell the body of a chord from what follows it: of a task replaced in a chain, the rest of the chain does."""
+        if body["task"] == CHAIN and _id_of(body["kwargs"]["tasks"][0]) == self.replaced is not None:
+            links: Sequence[Any] = body["kwargs"]["tasks"]
+            return links
+        return [body, *links_after(body)]
 
     def _container(self, kind: str, task_id: str | None, members: Branch) -> Branch:
         if not members.nodes or task_id is None:

@@ -70,10 +70,11 @@ def join(container: UserTaskStatus, total_steps: int) -> None:
 
 def move_in(member: UserTaskStatus, container: UserTaskStatus) -> None:
     """Put a member into a container that is new below its old one, with its steps."""
-    row(member).change(parent=container)
     outer = {known.pk for known in ancestors(member)}
     between = [known.pk for known in (container, *ancestors(container)) if known.pk not in outer]
-    rows(member).with_keys(between).add_steps(member.completed_steps, member.total_steps)
+    with transaction.atomic(using=member._state.db):
+        rows(member).with_keys(between).add_steps(member.completed_steps, member.total_steps)
+        row(member).change(parent=container)
 
 
 def take_out(member: UserTaskStatus) -> None:

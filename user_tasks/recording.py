@@ -85,8 +85,8 @@ def replaced(task_id: str, plan: Plan) -> None:
         return
     own = {node.task_id: node for node in plan}[task_id]
     transitions.postpone(status, own.due)
-    if status.parent is not None and status.parent.task_class == containers.CHAIN:
-        plan = _without_chain(plan, own.parent)
+    if status.parent is not None and status.parent.task_class == plan[0].task_class == containers.CHAIN:
+        plan = _without_outermost(plan)
     enqueued([node for node in plan if node.task_id != task_id], home=status.parent)
     container = status_of(own.parent) if own.parent is not None else None
     if container is not None and container.pk != status.parent_id:
@@ -219,16 +219,10 @@ def _without_groups_of_parts(nodes: Plan, known: Mapping[str, UserTaskStatus]) -
     ]
 
 
-def _without_chain(nodes: Plan, task_id: str | None) -> list[Node]:
-    """Leave out a container if it is a chain; its links become those of the chain that the nodes go into."""
-    chains = {node.task_id: node.parent for node in nodes if node.task_class == containers.CHAIN}
-    if task_id not in chains:
-        return list(nodes)
-    return [
-        replace(node, parent=chains[task_id]) if node.parent == task_id else node
-        for node in nodes
-        if node.task_id != task_id
-    ]
+def _without_outermost(plan: Plan) -> list[Node]:
+    """Leave out a chain that goes into another chain, where its links become links."""
+    chain, *inner = plan
+    return [replace(node, parent=None) if node.parent == chain.task_id else node for node in inner]
 
 
 def _missing(nodes: Plan, known: dict[str, UserTaskStatus]) -> list[Node]:

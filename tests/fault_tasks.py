@@ -10,6 +10,7 @@ from celery import shared_task
 from celery.exceptions import Ignore, Reject
 from django.conf import settings
 from django.core.files.base import ContentFile
+from django.core.files.storage import FileSystemStorage
 from django.db import transaction
 
 from user_tasks.models import UserTaskArtifact
@@ -109,6 +110,15 @@ def note_once(task_id: str) -> bool:
         return False
     open_gate(task_id)
     return True
+
+
+class FullStorage(FileSystemStorage):
+    """Files on a disk that is full."""
+
+    def _save(self, name: str, content: Any) -> str:
+        with Path("/dev/full").open("wb") as file:
+            file.writelines(content.chunks())
+        return name
 
 
 @shared_task(base=UserTask, bind=True)

@@ -139,6 +139,29 @@ def test_a_worker_that_is_killed_as_a_whole_loses_its_tasks(start_fragile: Start
     assert container.finished
 
 
+def test_a_lost_task_whose_message_is_delivered_again_goes_on(start_fragile: StartFragile, owner: User) -> None:
+    worker = start_fragile(concurrency=1, overrides={"BROKER_TRANSPORT_OPTIONS": {"visibility_timeout": 3}})
+    canvas: Any = chain(
+        fault_tasks.acknowledged_late.si(owner.pk, ["late1", "late2"]), fault_tasks.walking.si(owner.pk, [])
+    ).delay()
+    first, second = canvas.parent.id, canvas.id
+    open_gate("late1")
+    seen(first, "at late2")
+
+    worker.kill()
+    assert lose(first).state == State.FAILED
+    assert row(second).state == State.CANCELED
+    start_fragile(concurrency=1)
+    in_state(first, State.IN_PROGRESS)
+    assert row(second).state == State.PENDING
+    open_gate("late2")
+
+    assert numbers(at_rest(second)) == ("Succeeded", 1, 1, 1)
+    assert numbers(row(first)) == ("Succeeded", 3, 3, 2)
+    assert errors(row(first)) == []
+    assert stops(first) == ["stopped Failed", "stopped Succeeded"]
+
+
 def test_a_canceled_task_whose_worker_is_killed_comes_to_rest(start_fragile: StartFragile, owner: User) -> None:
     worker = start_fragile()
     result = fault_tasks.walking.delay(owner.pk, ["canceled and killed"])

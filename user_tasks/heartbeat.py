@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections.abc import Callable
 
@@ -48,6 +49,7 @@ class Heart:
         return bool(self._executed)
 
     def _beat(self) -> None:
+        _leave_signals_to_the_main_thread()
         while True:
             executed = self._executed_for_an_interval()
             try:
@@ -66,6 +68,16 @@ class Heart:
                 self._changed.wait_for(lambda: False, timeout=settings.USER_TASKS_HEARTBEAT_SECONDS)
                 if self._executed:
                     return list(self._executed)
+
+
+def _leave_signals_to_the_main_thread() -> None:
+    """Block all signals in this thread.
+
+    A process that Celery terminates blocks SIGTERM in its main thread while it holds the lock of the pool's results; a
+    thread that takes the signal instead ends the process with that lock, and no other process of the pool gets it.
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 
 def _write(keys: list[int]) -> None:

@@ -137,7 +137,7 @@ class Worker:
             self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
-            raise AssertionError(f"The worker does not stop:\n{self.log()}") from None
+            raise AssertionError(f"The worker did not stop; it logged:\n{self.log()[-4000:]}") from None
         finally:
             delete_queue(self.route.queue, self.route.broker_url)
 
@@ -191,10 +191,10 @@ class Workers:
     def stop(self) -> None:
         """Stop all workers."""
         self._inner.close()
-        for worker in self._shared.values():
-            worker.tell_to_stop()
-        for worker in self._shared.values():
-            worker.wait_until_stopped()
+        with ExitStack() as stack:
+            for worker in self._shared.values():
+                worker.tell_to_stop()
+                stack.callback(worker.wait_until_stopped)
 
 
 @contextmanager

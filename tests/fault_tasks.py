@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from celery import shared_task
 from celery.exceptions import Ignore, Reject
 from django.conf import settings
 from django.core.files.base import ContentFile
-from django.core.files.storage import FileSystemStorage
 from django.db import transaction
 
 from user_tasks.models import UserTaskArtifact
@@ -112,15 +112,6 @@ def note_once(task_id: str) -> bool:
     return True
 
 
-class FullStorage(FileSystemStorage):
-    """Files on a disk that is full."""
-
-    def _save(self, name: str, content: Any) -> str:
-        with Path("/dev/full").open("wb") as file:
-            file.writelines(content.chunks())
-        return name
-
-
 @shared_task(base=UserTask, bind=True)
 def storing(self: Any, user_id: Any, size: int) -> None:
     """Store a file of this many bytes."""
@@ -147,3 +138,19 @@ def publishing(self: Any, user_id: Any, how: str) -> None:
         if how == "roll back":
             walking.delay(user_id, [])
             raise ValueError("rolled back")
+
+
+@shared_task(base=UserTask, bind=True, acks_late=True, ignore_result=False, max_retries=2)
+def unsteady(self: Any, user_id: Any, seed: int) -> None:
+    """Take some steps, and fail, or be tried again, now and then."""
+    dice = random.Random(seed + self.request.retries)
+    steps = dice.randrange(1, 5)
+    self.status.increment_total_steps(steps)
+    for _ in range(steps):
+        self.status.increment_completed_steps()
+        time.sleep(dice.random() / 50)
+    fate = dice.random()
+    if fate < 0.05:
+        raise ValueError("bad row")
+    if fate < 0.15:
+        raise self.retry(countdown=0)

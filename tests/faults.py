@@ -118,6 +118,9 @@ def accepts(port: int) -> bool:
 class Server:
     """A server of the test's own, which it may stop, start again, freeze and kill."""
 
+    user: str | None = None
+    """Whose process it is; None for that of the tests."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = free_port()
@@ -130,7 +133,9 @@ class Server:
     def start(self) -> None:
         """Start the server, with the data that it had."""
         with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(self.command(), stdout=log, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(
+                self.command(), stdout=log, stderr=log, start_new_session=True, user=self.user, group=self.user
+            )
         wait_for(self.is_ready, f"A server on port {self.port}")
 
     def is_ready(self) -> bool:
@@ -167,12 +172,12 @@ class PostgreSQLServer(Server):
         super().__init__(folder)
         self._data = folder / "data"
         if os.getuid() == 0:
+            self.user = "postgres"
             for path in (folder, *list(folder.parents)[:-2]):
                 path.chmod(path.stat().st_mode | 0o011)
             shutil.chown(folder, "postgres")
         subprocess.run(
             [
-                *self._as_user(),
                 self._program("initdb"),
                 "--auth=trust",
                 "--username=postgres",
@@ -181,6 +186,8 @@ class PostgreSQLServer(Server):
             ],
             check=True,
             capture_output=True,
+            user=self.user,
+            group=self.user,
         )
 
     @property
@@ -191,11 +198,12 @@ class PostgreSQLServer(Server):
     def command(self) -> Sequence[str]:
         """Return what starts the server in the foreground."""
         options = ("-c", "fsync=off", "-c", f"unix_socket_directories={self._data}", "-c", "listen_addresses=127.0.0.1")
-        return (*self._as_user(), self._program("postgres"), "-D", str(self._data), "-p", str(self.port), *options)
+        return (self._program("postgres"), "-D", str(self._data), "-p", str(self.port), *options)
 
-    @staticmethod
-    def _as_user() -> Sequence[str]:
-        return ("runuser", "-u", "postgres", "--") if os.getuid() == 0 else ()
+    def is_ready(self) -> bool:
+        """Tell whether the server has started up."""
+        ask = (self._program("pg_isready"), "--quiet", "--host=127.0.0.1", f"--port={self.port}")
+        return subprocess.run(ask, check=False).returncode == 0
 
     @staticmethod
     def _program(name: str) -> str:

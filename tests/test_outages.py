@@ -30,6 +30,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.faults]
 
 UNSENT = "The task could not be handed over to a worker."
 
+SOON = {"BROKER_TRANSPORT_OPTIONS": {"visibility_timeout": 3}}
+"""Lets Redis deliver after so many seconds what a worker had taken when the connection broke."""
+
 StartFragile = Callable[..., FragileWorker]
 
 
@@ -165,7 +168,7 @@ def test_patience_ends(transactional_db: None, monkeypatch: pytest.MonkeyPatch) 
 def test_a_broker_that_restarts_while_a_task_runs(
     start_fragile: StartFragile, workers: Workers, broker: RedisServer, owner: User
 ) -> None:
-    start_fragile(FragileRoute(workers.folder, broker=broker.url), concurrency=1)
+    start_fragile(FragileRoute(workers.folder, broker=broker.url, overrides=SOON), concurrency=1)
     running = fault_tasks.walking.delay(owner.pk, ["broker restarts"])
     seen(running.id, "at broker restarts")
     waiting = fault_tasks.walking.delay(owner.pk, [])
@@ -181,7 +184,7 @@ def test_a_broker_that_restarts_while_a_task_runs(
 def test_a_broker_that_is_down_does_not_stop_a_cancel(
     start_fragile: StartFragile, workers: Workers, broker: RedisServer, owner: User, settings: Any
 ) -> None:
-    start_fragile(FragileRoute(workers.folder, broker=broker.url), concurrency=1)
+    start_fragile(FragileRoute(workers.folder, broker=broker.url, overrides=SOON), concurrency=1)
     running = fault_tasks.walking.delay(owner.pk, ["broker down"])
     seen(running.id, "at broker down")
     waiting = fault_tasks.walking.delay(owner.pk, [])
@@ -233,7 +236,7 @@ def test_a_result_backend_that_is_gone(start_fragile: StartFragile, broker: Redi
 
 
 def test_a_disk_that_is_full(start_fragile: StartFragile, owner: User) -> None:
-    start_fragile(concurrency=1, overrides={"USER_TASKS_ARTIFACT_STORAGE": "fault_tasks.FullStorage"})
+    start_fragile(concurrency=1, overrides={"USER_TASKS_ARTIFACT_STORAGE": "fault_storage.FullStorage"})
 
     result = fault_tasks.storing.delay(owner.pk, 10**6)
 

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.faults]
 TASKS = int(os.environ.get("STRESS_TASKS", "300"))
 """How many tasks there are; 2000 for the long form."""
 
-SECONDS = 240
+SECONDS = 120 + TASKS // 4
 """Within which all must have come to rest."""
 
 WORKERS = 4
@@ -80,7 +80,7 @@ def wrong(status: UserTaskStatus) -> list[str]:
         if status.state not in {fold(members.values_list("state", flat=True)), State.CANCELED}:
             found.append("wrong state")
     told = [note.removeprefix("stopped ") for note in notes(status.task_id) if note.startswith("stopped")]
-    if not told or told[-1] != status.state or len(told) > 1 + told[:-1].count(State.FAILED):
+    if told and (told[-1] != status.state or len(told) > 1 + told[:-1].count(State.FAILED)):
         found.append(f"told {told}")
     return [f"{status.task_class} {status.pk} {status.state}: {text}" for text in found]
 
@@ -122,5 +122,8 @@ def test_no_row_lies_whatever_happens(
     )
     with capsys.disabled():
         sys.stdout.write(figures)
+    untold = [row for row in rows if not any(note.startswith("stopped") for note in notes(row.task_id))]
     lies = [text for row in rows for text in wrong(row)]
     assert not lies, f"{figures}{lies}"
+    # A process that is killed right after it has stored an end takes the signal with it.
+    assert len(untold) <= faults["processes killed"] + faults["workers killed"], f"{figures}{untold}"

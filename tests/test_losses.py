@@ -1,0 +1,212 @@
+"""Tasks that nobody reports on: found, failed, and put back when they prove to be alive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone, translation
+
+from user_tasks import losses, recording
+from user_tasks.containers import CHAIN, GROUP
+from user_tasks.exceptions import TaskCanceledException
+from user_tasks.models import UserTaskStatus
+from user_tasks.states import State
+from user_tasks.tasks import fail_lost_user_tasks
+
+MakeStatus = Callable[..., UserTaskStatus]
+
+SILENT = "The worker that ran the task has stopped reporting. The task was given up."
+OVERDUE = "The task has waited too long for a worker, and was given up."
+LONG_AGO = timedelta(minutes=6)
+
+
+@pytest.fixture
+def make_silent(make_status: MakeStatus) -> MakeStatus:
+    """Return a factory of tasks whose worker was last heard of long ago."""
+
+    def make(state: str = State.IN_PROGRESS, **fields: Any) -> UserTaskStatus:
+        then = timezone.now() - LONG_AGO
+        return make_status(**{"state": state, "started": then, "heartbeat": then, **fields})
+
+    return make
+
+
+def fresh(status: UserTaskStatus) -> UserTaskStatus:
+    return UserTaskStatus.objects.get(pk=status.pk)
+
+
+def errors(status: UserTaskStatus) -> list[str]:
+    return list(status.artifacts.values_list("text", flat=True))
+
+
+@pytest.mark.parametrize("state", ["In Progress", "Compressing"])
+def test_a_silent_task_is_failed_once(make_silent: MakeStatus, stopped: list[UserTaskStatus], state: str) -> None:
+    status = make_silent(state)
+
+    assert (losses.fail_lost(), losses.fail_lost()) == (1, 0)
+
+    found = fresh(status)
+    assert (found.state, found.lost, bool(found.finished), errors(found)) == ("Failed", True, True, [SILENT])
+    assert [told.pk for told in stopped] == [status.pk]
+
+
+@pytest.mark.parametrize("state", ["Pending", "Retrying", "Succeeded", "Failed"])
+def test_what_waits_or_has_ended_is_not_silent(make_silent: MakeStatus, state: str) -> None:
+    status = make_silent(state, finished=timezone.now() if state in {"Succeeded", "Failed"} else None)
+
+    assert losses.fail_lost() == 0
+    assert fresh(status).state == state
+
+
+def test_a_task_that_has_beaten_lately_is_left(make_silent: MakeStatus, settings: Any) -> None:
+    make_silent(heartbeat=timezone.now() - timedelta(minutes=4))
+    assert losses.fail_lost() == 0
+
+    settings.USER_TASKS_LOST_AFTER = timedelta(minutes=3)
+    assert losses.fail_lost() == 1
+
+
+def test_a_canceled_task_comes_to_rest(make_silent: MakeStatus, stopped: list[UserTaskStatus]) -> None:
+    status = make_silent(State.CANCELED)
+
+    assert losses.fail_lost() == 1
+
+    assert (fresh(status).state, bool(fresh(status).finished), errors(status)) == ("Canceled", True, [])
+    assert [told.pk for told in stopped] == [status.pk]
+
+
+def test_containers_follow_and_go_back(
+    make_silent: MakeStatus, make_status: MakeStatus, make_container: MakeStatus
+) -> None:
+    chain = make_container(CHAIN, state="In Progress", started=timezone.now())
+    first = make_silent(parent=fresh(chain), completed_steps=0)
+    second = make_status(parent=fresh(chain), due=None)
+
+    losses.fail_lost()
+    assert [fresh(status).state for status in (chain, first, second)] == ["Failed", "Failed", "Canceled"]
+    assert errors(chain) == [SILENT]
+
+    losses.beat([first.pk])
+    assert [fresh(status).state for status in (chain, first, second)] == ["In Progress", "In Progress", "Pending"]
+    assert errors(chain) == errors(first) == []
+    assert not any(fresh(status).finished for status in (chain, first, second))
+
+
+def test_a_container_stays_failed_where_something_else_has_failed(
+    make_silent: MakeStatus, make_status: MakeStatus, make_container: MakeStatus
+) -> None:
+    group = make_container(GROUP)
+    lost, failing = make_silent(parent=fresh(group)), make_status(parent=fresh(group))
+    fresh(failing).fail("bad row")
+    losses.fail_lost()
+
+    losses.beat([lost.pk])
+
+    assert fresh(lost).state == State.IN_PROGRESS
+    assert fresh(group).state == State.FAILED
+    assert "bad row" in errors(group)
+
+
+REPORTS: dict[str, tuple[Callable[[UserTaskStatus], object], str]] = {
+    "beat": (lambda status: losses.beat([status.pk]), "In Progress"),
+    "step": (lambda status: status.increment_completed_steps(), "In Progress"),
+    "custom state": (lambda status: status.set_state("Compressing"), "Compressing"),
+    "start of a redelivery": (lambda status: recording.started(status.task_id), "In Progress"),
+    "success": (lambda status: recording.succeeded(status.task_id), "Succeeded"),
+    "failure": (lambda status: recording.failed(status.task_id, "bad row"), "Failed"),
+    "retry": (lambda status: recording.retrying(status.task_id), "Retrying"),
+    "revocation": (lambda status: recording.revoked(status.task_id), "Canceled"),
+}
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_a_lost_task_that_reports_shows_what_is_true(make_silent: MakeStatus, report: str) -> None:
+    status = make_silent(total_steps=2)
+    losses.fail_lost()
+    action, state = REPORTS[report]
+
+    action(fresh(status))
+
+    found = fresh(status)
+    assert (found.state, found.lost) == (state, False)
+    assert errors(found) == (["bad row"] if state == "Failed" else [])
+
+
+def test_a_canceled_task_that_reports_stays_canceled(make_silent: MakeStatus) -> None:
+    status = make_silent(State.CANCELED)
+    losses.fail_lost()
+
+    with pytest.raises(TaskCanceledException):
+        fresh(status).increment_completed_steps()
+    losses.beat([status.pk])
+
+    assert fresh(status).state == State.CANCELED
+
+
+def test_a_redelivered_task_counts_its_steps_anew(make_silent: MakeStatus, make_container: MakeStatus) -> None:
+    group = make_container(GROUP)
+    status = make_silent(parent=fresh(group), total_steps=4)
+    fresh(status).increment_completed_steps(3)
+    UserTaskStatus.objects.filter(pk=status.pk).update(heartbeat=timezone.now() - LONG_AGO)
+    losses.fail_lost()
+
+    recording.started(status.task_id)
+
+    found = fresh(status)
+    assert (found.state, found.completed_steps, found.total_steps, found.attempts) == ("In Progress", 0, 4, 2)
+    assert (fresh(group).completed_steps, fresh(group).total_steps) == (0, 4)
+
+
+def test_what_has_waited_too_long_is_given_up_where_the_project_says_when(
+    make_status: MakeStatus, settings: Any
+) -> None:
+    now = timezone.now()
+    overdue = make_status(due=now - timedelta(hours=2))
+    retrying = make_status(due=now - timedelta(hours=2), state="Retrying")
+    later = make_status(due=now + timedelta(hours=2), created=now - timedelta(days=9))
+    planned = make_status(due=None, created=now - timedelta(days=9))
+    assert losses.fail_lost() == 0
+
+    settings.USER_TASKS_PENDING_LIMIT = timedelta(hours=1)
+    assert losses.fail_lost() == 2
+
+    assert (fresh(overdue).state, errors(overdue)) == ("Failed", [OVERDUE])
+    assert fresh(retrying).state == State.FAILED
+    assert (fresh(later).state, fresh(planned).state) == ("Pending", "Pending")
+
+
+def test_task_and_command_find_them_too(make_silent: MakeStatus) -> None:
+    make_silent()
+    assert fail_lost_user_tasks.apply().get() == 1
+
+    make_silent()
+    output = StringIO()
+    call_command("fail_lost_user_tasks", stdout=output)
+    assert output.getvalue() == "1 lost tasks failed.\n"
+
+
+def test_a_look_that_finds_nothing_costs_one_query(make_status: MakeStatus) -> None:
+    for _ in range(20):
+        make_status(state="In Progress", heartbeat=timezone.now())
+
+    with CaptureQueriesContext(connection) as queries:
+        losses.fail_lost()
+
+    assert len(queries) == 1
+
+
+def test_the_explanation_can_be_translated(make_silent: MakeStatus) -> None:
+    status = make_silent()
+
+    with translation.override("de"):
+        losses.fail_lost()
+        expected = translation.gettext(SILENT)
+
+    assert errors(status) == [expected]

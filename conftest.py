@@ -13,7 +13,7 @@ from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection, models
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from user_tasks import user_task_stopped, user_tasks_revoked
 from user_tasks.models import UserTaskArtifact, UserTaskStatus
@@ -33,6 +33,13 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
     return report
+
+
+@pytest.fixture(autouse=True)
+def default_language() -> Iterator[None]:
+    """Undo what `LocaleMiddleware` leaves behind: the language of a request stays that of its thread."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture

@@ -144,13 +144,11 @@ def settle(member: UserTaskStatus) -> None:
     A container that another process brought to rest is passed by: that process may have looked at the next one before
     the cancelation here reached it.
     """
+    if member.state != states.State.SUCCEEDED:
+        cancel_all_unreachable(member)
     for container in ancestors(member):
-        if member.state != states.State.SUCCEEDED:
-            cancel_unreachable(container, member)
         if not settle_container(container):
             return
-        member = container
-        member.state = row(container).values_list("state", flat=True).first() or states.State.CANCELED.value
 
 
 def settle_container(container: UserTaskStatus) -> bool:
@@ -180,6 +178,13 @@ def _members(container: UserTaskStatus) -> UserTaskStatusQuerySet:
 
 def _has_unfinished(container: UserTaskStatus) -> bool:
     return _members(container).unfinished().exists()
+
+
+def cancel_all_unreachable(member: UserTaskStatus) -> None:
+    """Cancel what can no longer run, in all containers of a member that does not succeed: neither will they."""
+    for container in ancestors(member):
+        cancel_unreachable(container, member)
+        member = container
 
 
 def cancel_unreachable(container: UserTaskStatus, ended: UserTaskStatus) -> None:

@@ -192,14 +192,14 @@ def test_task_and_command_find_them_too(make_silent: MakeStatus) -> None:
     assert output.getvalue() == "1 lost tasks failed.\n"
 
 
-def test_a_look_that_finds_nothing_costs_one_query(make_status: MakeStatus) -> None:
+def test_a_look_that_finds_nothing_costs_two_queries(make_status: MakeStatus) -> None:
     for _ in range(20):
         make_status(state="In Progress", heartbeat=timezone.now())
 
     with CaptureQueriesContext(connection) as queries:
         losses.fail_lost()
 
-    assert len(queries) == 1
+    assert len(queries) == 2
 
 
 def test_the_explanation_can_be_translated(make_silent: MakeStatus) -> None:
@@ -210,3 +210,48 @@ def test_the_explanation_can_be_translated(make_silent: MakeStatus) -> None:
         expected = translation.gettext(SILENT)
 
     assert errors(status) == [expected]
+
+
+@pytest.fixture
+def stranded(make_status: MakeStatus, make_container: MakeStatus) -> tuple[UserTaskStatus, ...]:
+    """A group in a chain, its last member stored as Failed by a process that was killed right then, and the rest."""
+    chain = make_container(CHAIN, state="In Progress", started=timezone.now())
+    group = make_container(GROUP, state="In Progress", started=timezone.now(), parent=fresh(chain))
+    failed = make_status(parent=fresh(group), state="Failed", started=timezone.now(), finished=timezone.now())
+    failed.artifacts.create(name="Error", text="bad row")
+    following = make_status(parent=fresh(chain), due=None)
+    return chain, group, failed, following
+
+
+def test_containers_that_were_never_told_are_found(
+    stranded: tuple[UserTaskStatus, ...], stopped: list[UserTaskStatus]
+) -> None:
+    losses.fail_lost()
+    assert fresh(stranded[0]).state == State.IN_PROGRESS
+
+    UserTaskStatus.objects.update(modified=timezone.now() - LONG_AGO)
+    losses.fail_lost()
+
+    assert [fresh(status).state for status in stranded] == ["Failed", "Failed", "Failed", "Canceled"]
+    assert all(fresh(status).finished for status in stranded)
+    assert errors(stranded[0]) == errors(stranded[1]) == ["bad row"]
+    assert sorted(told.pk for told in stopped) == sorted(status.pk for status in stranded if status != stranded[2])
+
+
+def test_a_second_report_tells_the_containers_too(stranded: tuple[UserTaskStatus, ...]) -> None:
+    recording.failed(stranded[2].task_id, "The process has died.")
+
+    assert [fresh(status).state for status in stranded] == ["Failed", "Failed", "Failed", "Canceled"]
+
+
+def test_a_chain_whose_next_message_is_on_its_way_is_not_stranded(
+    make_status: MakeStatus, make_container: MakeStatus
+) -> None:
+    chain = make_container(CHAIN, state="In Progress", started=timezone.now())
+    first = make_status(parent=fresh(chain), state="Succeeded", started=timezone.now(), finished=timezone.now())
+    following = make_status(parent=fresh(chain), due=None)
+    UserTaskStatus.objects.update(modified=timezone.now() - LONG_AGO)
+
+    losses.fail_lost()
+
+    assert [fresh(status).state for status in (chain, first, following)] == ["In Progress", "Succeeded", "Pending"]

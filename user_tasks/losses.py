@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from django.utils import timezone
@@ -30,6 +31,7 @@ def fail_lost() -> int:
     if settings.USER_TASKS_PENDING_LIMIT is not None:
         overdue = UserTaskStatus.objects.overdue_since(now - settings.USER_TASKS_PENDING_LIMIT)
         failed += _fail_all(overdue, _("The task has waited too long for a worker, and was given up."))
+    _settle_stranded(now - settings.USER_TASKS_LOST_AFTER)
     return failed
 
 
@@ -39,6 +41,13 @@ def beat(keys: Collection[int]) -> None:
     if tasks.filter(lost=False).change(heartbeat=timezone.now()) < len(keys):
         for status in tasks.filter(lost=True):
             transitions.revive(status)
+
+
+def _settle_stranded(moment: datetime) -> None:
+    """Tell containers of the end of their members, where a process was killed before it could, the inner ones first."""
+    for container in UserTaskStatus.objects.stranded_since(moment).order_by("-pk"):
+        for member in UserTaskStatus.objects.ended_in(container).select_related(WITH_CONTAINERS):
+            transitions.tell_containers(member)
 
 
 def _fail_all(tasks: UserTaskStatusQuerySet, text: str) -> int:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections, models
-from django.db.models import Case, Count, F, Max, OuterRef, Q, Subquery, Value, When
+from django.db.models import Case, Count, Exists, F, Max, Min, OuterRef, Q, Subquery, Value, When
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce, Left, Length
 from django.utils import timezone
@@ -112,6 +112,17 @@ class UserTaskStatusQuerySet(models.QuerySet["UserTaskStatus"]):
     def silent_since(self, moment: datetime) -> UserTaskStatusQuerySet:
         """Return tasks that a worker executed, and that have shown no life since `moment`."""
         return self.unfinished().leaves().filter(heartbeat__lt=moment).exclude(state__in=states.WAITING)
+
+    def stranded_since(self, moment: datetime) -> UserTaskStatusQuerySet:
+        """Return containers that wait for nothing that runs, or whose message has left, unchanged since `moment`."""
+        awaited = self.model._base_manager.filter(UNFINISHED, parent=OuterRef("pk"))
+        awaited = awaited.exclude(state=State.PENDING, due=None, is_container=False)
+        return self.unfinished().filter(~Exists(awaited), is_container=True, modified__lt=moment)
+
+    def ended_in(self, container: UserTaskStatus) -> UserTaskStatusQuerySet:
+        """Return one member of a container that has ended, one in each final state."""
+        members = self.filter(parent=container, finished__isnull=False, state__in=states.FINAL).order_by()
+        return self.filter(pk__in=members.values("state").annotate(first=Min("pk")).values("first"))
 
     def overdue_since(self, moment: datetime) -> UserTaskStatusQuerySet:
         """Return tasks whose message has left, and that should have been executed before `moment`."""

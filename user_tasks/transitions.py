@@ -205,12 +205,25 @@ def stop(status: UserTaskStatus) -> bool:
 
 
 def end(status: UserTaskStatus) -> bool:
-    """Bring a task to rest that was given a final state while it ran, now that it runs no longer."""
+    """Bring a task to rest that was given a final state while it ran, now that it runs no longer.
+
+    The containers of one that is at rest already are told again: the process that ended it may have been killed
+    before it told them.
+    """
     moved = row(status).finish()
+    refresh(status)
     if moved:
-        refresh(status)
         _stopped(status, status.state)
+    elif is_final(status.state):
+        tell_containers(status)
     return moved
+
+
+def tell_containers(status: UserTaskStatus) -> None:
+    """Tell the containers of a task's end, as far as they have not heard of it."""
+    if status.state == State.FAILED and status.parent is not None and row(status.parent).not_final().exists():
+        containers.fail(status, status.artifacts.filter(name="Error").values_list("text", flat=True).first())
+    containers.settle(status)
 
 
 def postpone(status: UserTaskStatus, due: datetime | None) -> bool:

@@ -18,6 +18,7 @@ from django.db import connection, transaction
 from user_tasks import executions, recording, removal, transitions
 from user_tasks.containers import CHAIN, GROUP
 from user_tasks.exceptions import TaskCanceledException
+from user_tasks.heartbeat import heart
 from user_tasks.models import UserTaskStatus
 from user_tasks.recording import Description, Node
 from user_tasks.states import State
@@ -222,8 +223,12 @@ def test_a_row_that_is_deleted_while_its_task_takes_steps(
     def work() -> None:
         found = fresh(status)
         begun.set()
-        take_steps_until_halted(found)
-        recording.ended(status.task_id)
+        heart.take(status.pk)
+        try:
+            take_steps_until_halted(found)
+            recording.ended(status.task_id)
+        finally:
+            heart.leave(status.pk)
 
     def delete() -> None:
         assert begun.wait(30)

@@ -44,6 +44,10 @@ Plan = Sequence[Node]
 """A tree, each container before its members."""
 
 
+TRIES = 4
+"""How often a plan is recorded that others record too, at the same moment."""
+
+
 def enqueued(plan: Plan, home: UserTaskStatus | None = None) -> None:
     """Record the tasks of a plan that have no row yet, the containers that they need, and what leaves now.
 
@@ -58,16 +62,19 @@ def enqueued(plan: Plan, home: UserTaskStatus | None = None) -> None:
     if not missing:
         return
     check_users({node.user_id for node in missing} - {status.user_id for status in known.values()})
-    try:
-        _insert(missing, known, home)
-    except (IntegrityError, OperationalError) as error:
-        # Somebody else has recorded them at the same moment; MariaDB may call that a deadlock.
-        if isinstance(error, OperationalError) and connection.in_atomic_block:
-            raise
-        known = _known(nodes)
-        missing = _missing(nodes, known)
-        if missing:
+    for tries_left in reversed(range(TRIES)):
+        try:
             _insert(missing, known, home)
+        except (IntegrityError, OperationalError) as error:
+            # Somebody else records them at the same moment; MariaDB may call that a deadlock.
+            if not tries_left or (isinstance(error, OperationalError) and connection.in_atomic_block):
+                raise
+            known = _known(nodes)
+            missing = _missing(nodes, known)
+        else:
+            return
+        if not missing:
+            return
 
 
 def published(task_ids: Iterable[str], due: datetime) -> bool:

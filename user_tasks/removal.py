@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from django.db import IntegrityError, transaction
+from django.db import DEFAULT_DB_ALIAS, IntegrityError, OperationalError, connections, transaction
 from django.db.models import ProtectedError, RestrictedError
 from django.utils import timezone
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 BATCH = 200
 """Trees deleted per transaction."""
 
+TRIES = 4
+"""How often one status is deleted whose task writes at the same moment, which MariaDB may call a deadlock."""
+
 HELD = (ProtectedError, RestrictedError)
 """Raised where rows of other tables hold a status; where only the database knows, it is another `IntegrityError`."""
 
@@ -30,10 +33,22 @@ def delete(status: UserTaskStatus) -> None:
     Raises one of `HELD` where other tables' rows refer to it and forbid that.
     """
     status.cancel()
+    pk = status.pk
+    for tries_left in reversed(range(TRIES)):
+        try:
+            _delete(status)
+            break
+        except OperationalError:
+            if not tries_left or connections[status._state.db or DEFAULT_DB_ALIAS].in_atomic_block:
+                raise
+            status.pk = pk
+    containers.settle_without(status)
+
+
+def _delete(status: UserTaskStatus) -> None:
     with transaction.atomic(using=status._state.db):
         containers.take_out(status)
         status.delete()
-    containers.settle_without(status)
 
 
 def purge(older_than: timedelta) -> int:

@@ -29,7 +29,7 @@ TEMPLATES := $(wildcard user_tasks/templates demo/templates)
 PYTEST_OPTIONS := -W error -n $(WORKERS) --random-order-bucket=module --random-order-seed=$(SEED) --timeout=300
 WORKFLOWS := tests/test_workflows.py
 
-.PHONY: help install demo test test-services test-postgresql test-mariadb test-matrix test-faults test-workflows \
+.PHONY: help install demo test test-services test-postgresql test-mariadb test-matrix test-faults test-workflows test-units \
 	test-browser screenshots messages quality docs openapi build clean
 
 help: ## List the targets.
@@ -67,6 +67,10 @@ test: install ## Run the tests on SQLite and an embedded broker, with coverage.
 	$(BIN)/coverage run -m pytest $(PYTEST_OPTIONS) --ignore=$(WORKFLOWS) -m 'not browser and not node and not services and not faults' $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='user_tasks/*' --fail-under=$(COVERAGE_MINIMUM)
+
+test-units: install ## Run the tests that start no process of their own, one file after the other.
+	$(BIN)/python -m pytest -W error -n $(WORKERS) --dist loadfile --timeout=300 --ignore=$(WORKFLOWS) \
+		-m 'not browser and not node and not services and not faults and not integration' $(PYTEST_ARGS)
 
 test-services: test-postgresql test-mariadb ## Run the tests on PostgreSQL with Redis, and on MariaDB with RabbitMQ.
 

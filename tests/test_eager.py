@@ -16,8 +16,12 @@ from user_tasks.models import UserTaskStatus
 from user_tasks.tasks import UserTask
 
 pytestmark = pytest.mark.django_db
+eager = pytest.mark.usefixtures("_eager")
 
-eager = override_settings(CELERY_ALWAYS_EAGER=True)
+
+@pytest.fixture
+def _eager(settings: Any) -> None:
+    settings.CELERY_ALWAYS_EAGER = True
 
 
 class Export(UserTask):
@@ -122,7 +126,7 @@ def only_status() -> UserTaskStatus:
 
 @pytest.mark.parametrize("call", [export.delay, lambda pk: export.apply((pk,)), lambda pk: export.s(pk).apply()])
 def test_a_task_is_recorded_and_done_when_the_call_returns(owner: User, call: Any, stopped: list[Any]) -> None:
-    with eager:
+    with override_settings(CELERY_ALWAYS_EAGER=True):
         result = call(owner.pk)
 
     assert list(result.get()) == ["Compressing", 1, 3]

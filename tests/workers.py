@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -222,6 +224,19 @@ def forget_broker() -> None:
     vars(app).pop("amqp", None)
     vars(app)["_backend_cache"] = None
     vars(vars(app)["_local"]).pop("backend", None)
+
+
+@cache
+def _backend_at(address: str, thread: int) -> Any:
+    return type(app)._get_backend(app)  # type: ignore[attr-defined]  # not in the stubs
+
+
+def _backend() -> Any:
+    """Return the one backend of an address: a result unsubscribes from its own when it is collected, after the test."""
+    return _backend_at(app.conf.result_backend, threading.get_ident())
+
+
+vars(app)["_get_backend"] = _backend
 
 
 def database_url() -> str:

@@ -459,5 +459,6 @@ def test_a_task_whose_message_expires(worker: Worker, owner: User) -> None:
 def test_a_task_that_leaves_without_a_result(worker: Worker, owner: User, reject: bool) -> None:
     status = executed(worker_tasks.leaving.delay(owner.pk, reject).id)
 
-    assert status.state == "Failed"
-    wait_for(lambda: stops(status) == ["stopped Failed"])
+    executed(worker_tasks.bound.delay(owner.pk).id)
+    assert (status.state, errors(status)) == ("Failed", ["The task ended without a result."])
+    assert stops(status) == ["stopped Failed"]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from celery import current_app as celery_app
-from celery.exceptions import NotRegistered
+from celery.exceptions import NotRegistered, Reject
 from celery.signals import (
     before_task_publish,
     celeryd_after_setup,
@@ -88,7 +88,8 @@ def task_succeeded(sender: Any = None, **_kwargs: Any) -> None:
 @task_failure.connect
 def task_failed(sender: Any = None, task_id: str | None = None, exception: Any = None, **_kwargs: Any) -> None:
     text = _error_message(sender, exception)
-    if has_row(sender, _request_of(sender)):
+    # What a task rejects has been recorded by `end_user_task`; newer versions of Celery tell of it here too, later.
+    if has_row(sender, _request_of(sender)) and not isinstance(exception, Reject):
         recording.failed(task_id or sender.request.id, text)
     _give_up_what_follows(sender, _request_of(sender), task_id, text)
 

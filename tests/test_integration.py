@@ -131,13 +131,9 @@ def test_retries(worker: Worker, owner: User, failures: int) -> None:
     assert (status.state, status.attempts, status.total_steps) == (state, attempts, 2)
     assert status.completed_steps == (2 if state == "Succeeded" else 1)
     assert errors(status) == ([] if state == "Succeeded" else ["not at 2"])
-    told = notes(status.task_id)
-    assert told == [
-        *["In Progress 0 of 1", "ended"] * (attempts - 1),
-        "In Progress 0 of 1",
-        f"stopped {state}",
-        "ended",
-    ]
+    # Another process may begin the next attempt before the last has ended.
+    told = [text for text in notes(status.task_id) if text != "ended"]
+    assert told == [*["In Progress 0 of 1"] * attempts, f"stopped {state}"]
 
 
 @pytest.mark.parametrize("failures", [1, 3])

@@ -113,11 +113,19 @@ def starting(self: Any, *_results: Any, user_id: Any, label: str, canvas: Any, g
 
 @shared_task(base=Labeled, bind=True)
 def called(self: Any, user_id: Any, label: str) -> str:
-    """Be called as a function."""
+    """Be called as a function for each of many items."""
     status = self.status
     status.start()
     status.increment_completed_steps()
     note(label, f"called as {status.name}, {status.state}")
+    return label
+
+
+@shared_task(base=Labeled, bind=True)
+def called_with_one(self: Any, label: str, user_id: Any = None) -> str:
+    """Be called as a function, with one argument."""
+    self.status.increment_completed_steps()
+    note(label, f"called as {self.status.name}, {self.status.state}")
     return label
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from textwrap import dedent, indent
 from typing import Any
@@ -91,13 +90,12 @@ class Form:
         """Whether Celery decides nothing later."""
         return not re.search(r"replacing|adding|starting|link", self.code)
 
-    @property
-    def runs_parts_twice(self) -> bool:
-        """Whether Celery sends some of its messages twice under protocol 1."""
-        return self.code in REPEATED_UNDER_PROTOCOL_1
+    def is_repeated(self, protocol: int) -> bool:
+        """Whether Celery sends some of its messages twice."""
+        return protocol == 1 and self.code in REPEATED_UNDER_PROTOCOL_1
 
 
-def form(code: str, at_once: str, in_the_end: str = "") -> Form:
+def written_form(code: str, at_once: str, in_the_end: str = "") -> Form:
     """Return a form whose trees are written as ``chain(a, group(b, c))``."""
     return Form(code, shape(at_once), shape(in_the_end or at_once))
 
@@ -140,6 +138,8 @@ class Names(dict[str, Any]):
             replacing=holding(workflow_tasks.replacing),
             adding=holding(workflow_tasks.adding),
             starting=holding(workflow_tasks.starting),
+            fail=lambda own: own.clone(kwargs={"fate": "fail"}),
+            cancel=lambda own: own.clone(kwargs={"fate": "cancel"}),
         )
         self._signature = signature
 
@@ -158,6 +158,9 @@ class Workflow:
     names: Mapping[str, str] = field(default_factory=dict)
     immutable: bool = False
     result: Any = None
+
+    def __str__(self) -> str:
+        return " ".join([self.code, *(f"{label}:{fate}" for label, fate in self.fates.items())])
 
     def canvas(self) -> Any:
         """Return the canvas."""
@@ -235,17 +238,17 @@ class Workflow:
             if not any(text.startswith("stopped") for text in notes(row.task_id)) or _is_executed(row)
         ]
 
-    def faults(self, more_steps: bool = False) -> list[str]:
-        """Return what must not be, once it is at rest; with `more_steps` a part may have run twice."""
+    def faults(self, repeated: bool = False) -> list[str]:
+        """Return what must not be, once it is at rest, save what comes of a part that is `repeated` by Celery."""
         found = self.wrong_sums()
         for row in self.rows:
             heard = notes(row.task_id)
             name = f"{row.name or row.task_class} ({row.state})"
             if row.state not in FINAL or row.finished is None:
                 found.append(f"{name} is not at rest")
-            if row.completed_steps > row.total_steps and not more_steps:
+            if row.completed_steps > row.total_steps and not repeated:
                 found.append(f"{name} has {row.completed_steps} of {row.total_steps} steps")
-            if row.state == State.SUCCEEDED and row.completed_steps < row.total_steps:
+            if row.state == State.SUCCEEDED and row.completed_steps < row.total_steps and not repeated:
                 found.append(f"{name} has only {row.completed_steps} of {row.total_steps} steps")
             if [text for text in heard if text.startswith("stopped")] != [f"stopped {row.state}"]:
                 found.append(f"{name} has told {heard}")
@@ -258,20 +261,28 @@ class Workflow:
         rows = self.rows.filter(is_container=False)
         return +Counter({row.name: notes(row.task_id).count("ran") for row in rows})
 
-    def wait(self, trees: Trees) -> None:
-        """Wait until its trees are, and have been reported to be, as they should be; see that sums are always right."""
+    def wait(self, trees: Trees, repeated: bool = False) -> None:
+        """Wait until its trees are, and have been reported to be, as they should be; see that nothing is wrong then.
+
+        That does not say of steps which a part that is `repeated` by Celery has done twice.
+        """
+        self.wait_until_drawn(trees)
+        wait_for(lambda: not self.unheard(), f"{self}: the report of what {self.rows.count()} rows did")
+        assert self.drawn(states=True) == draw(trees), str(self)
+        assert not (found := self.faults(repeated)), f"{self}: {found}"
+
+    def wait_until_drawn(self, trees: Trees) -> None:
+        """Wait until its trees are as they should be; see that sums are always right."""
         wanted = draw(trees)
-        wrong: list[str] = []
 
         def is_reached() -> bool:
-            wrong.extend(self.wrong_sums())
-            return self.drawn(states=True) == wanted and not self.unheard()
+            assert not (wrong := self.wrong_sums()), f"{self}: {wrong}"
+            return self.drawn(states=True) == wanted
 
-        with suppress(AssertionError):
+        try:
             wait_for(is_reached)
-        assert self.drawn(states=True) == wanted, self.code
-        assert not self.unheard(), self.code
-        assert not wrong, self.code
+        except AssertionError as error:
+            raise AssertionError(f"{self}: {error}\n{self.drawn(states=True)}instead of\n{wanted}") from None
 
 
 def _is_executed(row: UserTaskStatus) -> bool:
@@ -324,6 +335,18 @@ def _ended(part: Part, fates: Mapping[str, str], before: str) -> Part:
         if part.name != "celery.group":
             before = ended[-1].state
     return replace(part, parts=tuple(ended), state=_fold([inner.state for inner in ended]))
+
+
+def canceled(trees: Trees) -> Trees:
+    """Return the trees with the states that they have when what has not been done has been canceled."""
+    return tuple(_canceled(part) for part in trees)
+
+
+def _canceled(part: Part) -> Part:
+    if not part.is_container:
+        return replace(part, state=part.state if part.state in FINAL else State.CANCELED.value)
+    parts = canceled(part.parts)
+    return replace(part, parts=parts, state=_fold([inner.state for inner in parts]))
 
 
 def _fold(states: Collection[str]) -> str:

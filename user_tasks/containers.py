@@ -107,13 +107,11 @@ def enter_custom_state(status: UserTaskStatus, state: str) -> None:
 
 
 def fail(member: UserTaskStatus, text: str | None) -> None:
-    """Fail all containers of a failed member, and cancel what can no longer run in each of them."""
+    """Fail all containers of a failed member, which may have other members that still run."""
     for container in ancestors(member):
         row(container).start(states.State.FAILED)
         if text is not None:
             add_error(container, text)
-        cancel_unreachable(container, member)
-        member = container
 
 
 def add_error(status: UserTaskStatus, text: str) -> None:
@@ -181,21 +179,25 @@ def _has_unfinished(container: UserTaskStatus) -> bool:
 
 
 def cancel_all_unreachable(member: UserTaskStatus) -> None:
-    """Cancel what can no longer run, in all containers of a member that does not succeed: neither will they."""
+    """Cancel what can no longer run, in all containers of a member that does not succeed: neither will they.
+
+    Whatever is still planned there follows a member that has been published; what is itself only planned yet may
+    have others planned before it.
+    """
+    is_reached = member.due is not None or member.started is not None
     for container in ancestors(member):
-        cancel_unreachable(container, member)
+        planned = _members(container).exclude(pk=member.pk).planned()
+        cancel_unreachable(container, planned if is_reached else planned.filter(created__gt=member.created))
         member = container
 
 
-def cancel_unreachable(container: UserTaskStatus, ended: UserTaskStatus) -> None:
-    """Cancel the members that can no longer run since one of them did not succeed.
+def cancel_unreachable(container: UserTaskStatus, planned: UserTaskStatusQuerySet) -> None:
+    """Cancel members that follow one that did not succeed.
 
-    These are the links of a chain and the body of a chord whose messages have not left; the members of a group do not
-    depend on each other.
+    These are links of a chain, and the body of a chord; the members of a group do not depend on each other.
     """
     if container.task_class not in (CHAIN, CHORD):
         return
-    planned = _members(container).exclude(pk=ended.pk).planned()
     for branch in planned.filter(is_container=True):
         cancel_members(branch)
         cancel_container(branch)

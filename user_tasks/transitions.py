@@ -234,9 +234,15 @@ def postpone(status: UserTaskStatus, due: datetime | None) -> bool:
 
 
 def give_up(status: UserTaskStatus, text: str) -> None:
-    """Cancel a planned task that can no longer run, and fail the containers in which that became clear."""
-    containers.fail(status, text)
-    cancel(status)
+    """Cancel a planned task that can no longer run, and fail the containers in which that became clear.
+
+    One that has no container says itself what has failed in its place.
+    """
+    if status.parent is None:
+        fail(status, text)
+    else:
+        containers.fail(status, text)
+        cancel(status)
 
 
 def set_name(status: UserTaskStatus, name: str) -> None:

@@ -246,7 +246,7 @@ def test_body_of_a_failed_chord_is_canceled_and_other_headers_run_on(
     assert not at_rest(chord.container)
     running.succeed()
     assert states_of(running, chord.group, chord.container) == ["Succeeded", "Failed", "Failed"]
-    assert stopped == [chord.body, chord.headers[0], running, chord.group, chord.container]
+    assert stopped == [chord.headers[0], chord.body, running, chord.group, chord.container]
 
 
 def test_branch_that_follows_a_failed_link_is_canceled_with_its_members(

@@ -42,8 +42,9 @@ def sent() -> Iterator[list[str]]:
     """The ids of the tasks whose messages have left."""
     ids: list[str] = []
 
-    def note(headers: dict[str, Any], **_: Any) -> None:
-        ids.append(headers["id"])
+    def note(sender: str, headers: dict[str, Any], **_: Any) -> None:
+        if sender != "celery.chord_unlock":
+            ids.append(headers["id"])
 
     after_task_publish.connect(note)
     yield ids
@@ -151,7 +152,7 @@ def test_tasks_of_others_do_not_wait(sent: list[str]) -> None:
         chain(other.s(), other.s()).delay()
         chord([other.s(), other.s()], other.s()).delay()
         group(other.s()).delay()
-        assert len(sent) == 5
+        assert len(sent) == 4
 
 
 def test_where_the_project_does_not_want_it_nothing_waits(owner: User, sent: list[str], settings: Any) -> None:
@@ -187,8 +188,12 @@ def test_strictly_a_faulty_call_is_an_error_at_once(
     assert not UserTaskStatus.objects.exists()
 
 
-def test_a_broker_that_is_away_at_the_commit_fails_the_tasks_and_nothing_else(owner: User, settings: Any) -> None:
+def test_a_broker_that_is_away_at_the_commit_fails_the_tasks_and_nothing_else(
+    owner: User, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done: list[str] = []
+    # Celery takes it before the setting.
+    monkeypatch.delenv("CELERY_BROKER_URL", raising=False)
     broker, options = settings.BROKER_URL, settings.BROKER_TRANSPORT_OPTIONS
     settings.BROKER_URL = "redis://127.0.0.1:1/0"
     settings.BROKER_TRANSPORT_OPTIONS = {"max_retries": 0, "socket_connect_timeout": 1}

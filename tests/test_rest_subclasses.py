@@ -194,7 +194,7 @@ def test_artifacts_that_a_subclass_shows_in_full_are_read_as_it_says(
     django_assert_num_queries: DjangoAssertNumQueries,
 ) -> None:
     for number in range(3):
-        make_artifact(make_status(), text=str(number))
+        make_artifact(make_status(name=str(number)), text=str(number))
     with django_assert_num_queries(2 + 2):
         shown = mine.get("/nested/").json()
     assert [status["artifacts"][0]["text"] for status in shown] == ["0", "1", "2"]

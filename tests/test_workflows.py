@@ -66,8 +66,8 @@ if ON_REDIS:
 CERTAIN = [form for form in FORMS if form.is_known_at_once and form.at_once]
 """Forms of which all is known at once."""
 
-SAMPLE = CERTAIN if ON_SERVICES else CERTAIN[::6]
-"""Without services only some of them, so that it takes seconds."""
+SAMPLE = CERTAIN if ON_REDIS else CERTAIN[::6]
+"""Without Redis only some of them, so that it takes seconds."""
 
 MANY = 12
 """How many tasks one worker executes at once, where none of them ends by itself."""
@@ -92,8 +92,10 @@ def start(make_user: Callable[..., User]) -> Start:
 
 
 @pytest.fixture
-def nobody(settings: Any, protocol: int, tmp_path: Path) -> Iterator[None]:
+def nobody(settings: Any, monkeypatch: pytest.MonkeyPatch, protocol: int, tmp_path: Path) -> Iterator[None]:
     """A queue in memory that no worker takes messages from."""
+    # Celery takes it before the setting.
+    monkeypatch.delenv("CELERY_BROKER_URL", raising=False)
     for name, value in InnerRoute(tmp_path, protocol).settings().items():
         setattr(settings, name, value)
     forget_broker()

@@ -27,9 +27,8 @@ CATALOGS := $(wildcard user_tasks/locale/*/LC_MESSAGES/*.po demo/locale/*/LC_MES
 COMPILED := $(CATALOGS:.po=.mo)
 TEMPLATES := $(wildcard user_tasks/templates demo/templates)
 PYTEST_OPTIONS := -W error -n $(WORKERS) --random-order-bucket=module --random-order-seed=$(SEED) --timeout=300
-WORKFLOWS := tests/test_workflows.py
 
-.PHONY: help install demo test test-services test-postgresql test-mariadb test-matrix test-faults test-workflows test-units \
+.PHONY: help install demo test test-services test-postgresql test-mariadb test-matrix test-faults test-workflows \
 	test-browser screenshots messages quality docs openapi build clean
 
 help: ## List the targets.
@@ -64,36 +63,32 @@ demo: install ## Serve the demo, with a worker, until Ctrl-C.
 
 test: install ## Run the tests on SQLite and an embedded broker, with coverage.
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PYTEST_OPTIONS) --ignore=$(WORKFLOWS) -m 'not browser and not node and not services and not faults' $(PYTEST_ARGS)
+	$(BIN)/coverage run -m pytest $(PYTEST_OPTIONS) -m 'not browser and not node and not services and not faults' $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='user_tasks/*' --fail-under=$(COVERAGE_MINIMUM)
-
-test-units: install ## Run the tests that start no process of their own, one file after the other.
-	$(BIN)/python -m pytest -W error -n $(WORKERS) --dist loadfile --timeout=300 --ignore=$(WORKFLOWS) \
-		-m 'not browser and not node and not services and not faults and not integration' $(PYTEST_ARGS)
 
 test-services: test-postgresql test-mariadb ## Run the tests on PostgreSQL with Redis, and on MariaDB with RabbitMQ.
 
 test-postgresql: install $(VENV)/services
 	DATABASE_URL='$(POSTGRESQL_URL)' CELERY_BROKER_URL='$(REDIS_URL)' CELERY_RESULT_BACKEND='$(REDIS_URL)' \
-		$(BIN)/python -m pytest $(PYTEST_OPTIONS) --ignore=$(WORKFLOWS) -m 'not browser and not node and not faults' $(PYTEST_ARGS)
+		$(BIN)/python -m pytest $(PYTEST_OPTIONS) -m 'not browser and not node and not faults and not embedded' $(PYTEST_ARGS)
 
 test-mariadb: install $(VENV)/services
 	DATABASE_URL='$(MARIADB_URL)' CELERY_BROKER_URL='$(RABBITMQ_URL)' \
-		$(BIN)/python -m pytest $(PYTEST_OPTIONS) --ignore=$(WORKFLOWS) -m 'not browser and not node and not faults' $(PYTEST_ARGS)
+		$(BIN)/python -m pytest $(PYTEST_OPTIONS) -m 'not browser and not node and not faults and not embedded' $(PYTEST_ARGS)
 
 test-faults: install $(VENV)/services ## Kill workers, and stop servers, that the tests start themselves.
 	DATABASE_URL='$(POSTGRESQL_URL)' $(BIN)/python -m pytest $(PYTEST_OPTIONS) -m faults $(PYTEST_ARGS)
 
-test-workflows: install $(VENV)/services ## Run every form of canvas with real workers, on PostgreSQL and Redis.
-	DATABASE_URL='$(POSTGRESQL_URL)' CELERY_BROKER_URL='$(REDIS_URL)' CELERY_RESULT_BACKEND='$(REDIS_URL)' \
-		$(BIN)/python -m pytest $(PYTEST_OPTIONS) $(WORKFLOWS) $(PYTEST_ARGS)
+test-workflows: install $(VENV)/services ## Run every form of workflow on PostgreSQL with RabbitMQ too.
+	DATABASE_URL='$(POSTGRESQL_URL)' CELERY_BROKER_URL='$(RABBITMQ_URL)' \
+		$(BIN)/python -m pytest $(PYTEST_OPTIONS) tests/test_workflows.py -k 'each_form' $(PYTEST_ARGS)
 
 test-matrix: install ## Run the tests on other versions of Python, Django and Celery.
 	$(BIN)/tox run --quiet -e $(MATRIX) -- $(PYTEST_ARGS)
 
 test-browser: install tests/node_modules/.package-lock.json ## Run the tests that need Chromium or Node.js.
-	$(BIN)/python -m pytest -W error --timeout=300 -m 'browser or node' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -W error -n $(WORKERS) --timeout=300 -m 'browser or node' $(PYTEST_ARGS)
 
 screenshots: install tests/node_modules/.package-lock.json ## Make pictures of all pages in build/screenshots, and the documentation's.
 	SCREENSHOTS=build/screenshots $(BIN)/python -m pytest -W error --timeout=300 tests/test_browser_pages.py

@@ -16,6 +16,7 @@ from django.db import connection, models
 from django.utils import timezone, translation
 
 from user_tasks import user_task_stopped, user_tasks_revoked
+from user_tasks.heartbeat import heart
 from user_tasks.models import UserTaskArtifact, UserTaskStatus
 
 if TYPE_CHECKING:
@@ -40,6 +41,13 @@ def default_language() -> Iterator[None]:
     """Undo what `LocaleMiddleware` leaves behind: the language of a request stays that of its thread."""
     yield
     translation.deactivate()
+
+
+@pytest.fixture(autouse=True)
+def calm_heart() -> Iterator[None]:
+    """End the executions that a test has only begun, or their rows would be kept alive in a database that is gone."""
+    yield
+    vars(heart)["_executed"].clear()
 
 
 @pytest.fixture

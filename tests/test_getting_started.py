@@ -25,6 +25,8 @@ ADDRESS = "127.0.0.1:8000"
 SERVERS = ("python manage.py runserver", "celery -A mysite worker")
 NOT_RUN = ("python -m pip install django-user-tasks", "python manage.py shell")
 
+pytestmark = pytest.mark.embedded
+
 
 def environment() -> dict[str, str]:
     """Return a newcomer's variables: nothing about other settings, and this Python's programs first."""

@@ -68,6 +68,8 @@ ENDS = {".": ".。।", "?": "?\N{FULLWIDTH QUESTION MARK}؟", "…": "…"}
 NUMBERS = (*range(1000), 10**6, 10**6 + 1, 10**9)
 READ_ALOUD = ("alt", "aria-label", "aria-valuetext", "placeholder", "title")
 
+pytestmark = pytest.mark.embedded
+
 
 @cache
 def messages(folder: Path) -> frozenset[Key]:

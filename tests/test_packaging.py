@@ -16,6 +16,8 @@ import user_tasks
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "user_tasks"
 
+pytestmark = pytest.mark.embedded
+
 
 def shipped_files() -> set[str]:
     """Return every file of the package that a project needs at run time, catalogs in their compiled form."""

@@ -222,6 +222,7 @@ def forget_broker() -> None:
     """Make Celery read anew which broker, queue, protocol and result backend the settings name."""
     vars(app)["_pool"] = None
     vars(app).pop("amqp", None)
+    vars(app).pop("control", None)
     vars(app)["_backend_cache"] = None
     vars(vars(app)["_local"]).pop("backend", None)
 

@@ -185,6 +185,21 @@ def test_tray_counts_what_runs_and_shows_what_has_finished(
     assert browser.attribute("header details", "open") is not None
 
 
+def test_an_idle_tray_finds_what_has_been_started_elsewhere(
+    browser: Browser, site: LiveServer, start: Callable[..., str]
+) -> None:
+    hurry = "{ const { setTimeout } = window; window.setTimeout = (call, delay) => setTimeout(call, delay / 30); }"
+    script = browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": hurry})
+    try:
+        browser.driver.get(f"{site.url}/shop/")
+        assert browser.text("header .ut-count") == ""
+        name = start()
+        browser.wait_for_text("header .ut-count", "1 1 is running")
+    finally:
+        browser.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+    tell(name, "return")
+
+
 def test_a_running_task_is_canceled(browser: Browser, site: LiveServer, start: Callable[..., str]) -> None:
     name = start()
     visit(browser, site, "status", status_of(name))

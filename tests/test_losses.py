@@ -182,6 +182,29 @@ def test_what_has_waited_too_long_is_given_up_where_the_project_says_when(
     assert (fresh(later).state, fresh(planned).state) == ("Pending", "Pending")
 
 
+def test_what_follows_a_task_that_says_nothing_is_given_up_too(
+    make_status: MakeStatus, make_container: MakeStatus, settings: Any
+) -> None:
+    chain = make_container(CHAIN, state="In Progress")
+    before = make_status(parent=fresh(chain), state="Succeeded", finished=timezone.now())
+    planned = [make_status(parent=fresh(chain), due=None) for _ in range(2)]
+    others = make_container(CHAIN)
+    waited_for, waiting = make_status(parent=fresh(others)), make_status(parent=fresh(others), due=None)
+    UserTaskStatus.objects.update(modified=timezone.now() - timedelta(hours=2))
+    assert losses.fail_lost() == 0
+
+    settings.USER_TASKS_PENDING_LIMIT = timedelta(hours=1)
+    assert (losses.fail_lost(), losses.fail_lost()) == (1, 0)
+
+    states = [fresh(status).state for status in (chain, before, *planned)]
+    assert states == ["Failed", "Succeeded", "Failed", "Canceled"]
+    assert errors(chain) == errors(planned[0]) == [OVERDUE]
+    assert {fresh(status).state for status in (others, waited_for, waiting)} == {"Pending"}
+
+    recording.started(planned[0].task_id)
+    assert [fresh(status).state for status in (chain, *planned)] == ["In Progress", "In Progress", "Pending"]
+
+
 def test_task_and_command_find_them_too(make_silent: MakeStatus) -> None:
     make_silent()
     assert fail_lost_user_tasks.apply().get() == 1

@@ -197,7 +197,7 @@ def test_what_other_tables_hold_is_not_deleted_and_the_reason_is_told(
     assert response.status_code == 409
     assert response.json() == {"detail": "It cannot be deleted, because these refer to it: monthly reports."}
     status.refresh_from_db()
-    assert status.state == "Canceled"
+    assert status.state == "Pending"
 
 
 @pytest.fixture(params=["status", "artifact"])

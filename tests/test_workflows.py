@@ -12,6 +12,7 @@ import pytest
 from celery import current_app
 from django.contrib.auth.models import User
 from django.db import connection
+from hypothesis import HealthCheck, given, settings, strategies
 
 import workflow_tasks
 from fault_tasks import open_gate
@@ -20,7 +21,18 @@ from user_tasks.models import UserTaskStatus
 from user_tasks.states import State
 from worker_tasks import notes
 from workers import InnerRoute, Route, Workers, forget_broker, wait_for
-from workflows import Form, Trees, Workflow, canceled, documented_forms, draw, expected, parse, written_form
+from workflows import (
+    Form,
+    Trees,
+    Workflow,
+    canceled,
+    canvases,
+    documented_forms,
+    draw,
+    expected,
+    parse,
+    written_form,
+)
 
 ON_SERVICES = "CELERY_BROKER_URL" in os.environ
 ON_REDIS = os.environ.get("CELERY_RESULT_BACKEND", "").startswith("redis")
@@ -32,6 +44,9 @@ FORMS = [
     written_form("group(x, y)", ""),
     written_form("x.set(link=a)", "", "a"),
     written_form("chord([a], b)", "chord(group(a), b)"),
+    written_form(
+        "chain(chord([a], chord([b], c)), group(d, e))", "chain(chord(group(a), chord(group(b), c)), group(d, e))"
+    ),
     written_form("chord([a, b], chord([c, d], e))", "chord(group(a, b), chord(group(c, d), e))"),
     written_form("chord([a, b], chain(c, group(d, e)))", "chord(group(a, b), chain(c, group(d, e)))"),
     written_form("group(chain(group(a, b), c), d)", "group(chord(group(a, b), c), d)"),
@@ -70,6 +85,8 @@ CERTAIN = [form for form in FORMS if form.is_known_at_once and form.at_once]
 
 SAMPLE = CERTAIN if ON_REDIS else CERTAIN[::6]
 """Without Redis only some of them, so that it takes seconds."""
+
+FATES = ("", "", "", "", "fail", "fail_and_return", "cancel", "cancel_and_return", "retry", "grow")
 
 MANY = 12
 """How many tasks one worker executes at once, where none of them ends by itself."""
@@ -167,7 +184,7 @@ def wait_for_all(cases: Mapping[tuple[Form, str], Workflow], state: str, protoco
     for (form, label), workflow in cases.items():
         trees = expected(form.in_the_end, {label: state})
         workflow.wait(trees, repeated=form.is_repeated(protocol))
-        assert set(workflow.executed()) == {label, *labels_of(trees, State.SUCCEEDED)}, workflow
+        assert set(workflow.executed()) == {label, *labels_of(trees, State.SUCCEEDED)}, str(workflow)
 
 
 def labels_of(trees: Trees, state: str) -> set[str]:
@@ -180,7 +197,7 @@ def test_a_task_fails_at_each_position(start: Start, protocol: int) -> None:
 
     wait_for_all(cases, State.FAILED, protocol)
     for workflow in cases.values():
-        assert {artifact.text for artifact in workflow.root().artifacts.all()} == {"bad row"}, workflow
+        assert {artifact.text for artifact in workflow.root().artifacts.all()} == {"bad row"}, str(workflow)
 
 
 @pytest.mark.usefixtures("runner")
@@ -217,10 +234,10 @@ def cancel_half_done(workflow: Workflow, form: Form, label: str, whole: bool) ->
     row, root = workflow.row(label), workflow.root()
     open_gate(workflow.gates[label])
 
-    assert (row.state, row.finished, root.finished) == (State.CANCELED, None, None), workflow
+    assert (row.state, row.finished, root.finished) == (State.CANCELED, None, None), str(workflow)
     ended = canceled(half_done) if whole else expected(form.in_the_end, {label: State.CANCELED})
     workflow.wait(ended)
-    assert set(workflow.executed()) == {label, *labels_of(ended, State.SUCCEEDED)}, workflow
+    assert set(workflow.executed()) == {label, *labels_of(ended, State.SUCCEEDED)}, str(workflow)
 
 
 @pytest.mark.integration
@@ -241,7 +258,7 @@ def test_what_waits_for_a_worker_is_canceled(start: Start, protocol: int, start_
     for (form, label), workflow in parts.items():
         ended = expected(form.in_the_end, {label: State.CANCELED})
         workflow.wait(ended, form.is_repeated(protocol))
-        assert set(workflow.executed()) == labels_of(ended, State.SUCCEEDED), workflow
+        assert set(workflow.executed()) == labels_of(ended, State.SUCCEEDED), str(workflow)
     wait_for(lambda: all("ended" in notes(task_id) for task_id in published), "The end of all that was published")
     assert not any(workflow.executed() for workflow in whole.values())
 
@@ -527,7 +544,33 @@ def test_steps_are_sums_whatever_the_tasks_do(start: Start, protocol: int, fate:
     for form, workflow in cases.items():
         repeated = form.is_repeated(protocol)
         workflow.wait(expected(form.in_the_end, {}), repeated)
-        assert repeated or workflow.root().completed_steps == steps * len(form.labels), workflow
+        assert repeated or workflow.root().completed_steps == steps * len(form.labels), str(workflow)
+
+
+# Always the same canvases: Celery itself does not bring each to its end, so others are for those who look for faults.
+@pytest.mark.usefixtures("runner")
+@settings(
+    max_examples=25 if ON_REDIS else 10,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(code=canvases(), data=strategies.data())
+def test_whatever_is_composed_comes_to_rest(
+    start: Start, protocol: int, code: str, data: strategies.DataObject
+) -> None:
+    labels = re.findall(r"\bt\d+", code)
+    drawn = data.draw(strategies.lists(strategies.sampled_from(FATES), min_size=len(labels), max_size=len(labels)))
+    fates = dict(zip(labels, drawn, strict=True))
+
+    workflow = start(code, fates=fates)
+
+    workflow.wait_until_at_rest()
+    executed = workflow.executed()
+    repeated = any(executed[label] > (2 if fates[label] == "retry" else 1) for label in labels)
+    assert not (found := workflow.faults(repeated)), f"{workflow}: {found}"
+    assert sorted(workflow.rows.leaves().values_list("name", flat=True)) == sorted(labels), str(workflow)
+    assert workflow.rows.filter(parent=None).count() == (1 if labels else 0), str(workflow)
 
 
 @pytest.mark.usefixtures("runner")

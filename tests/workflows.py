@@ -6,12 +6,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import count
 from textwrap import dedent, indent
 from typing import Any
 
 from celery import chain, chord, group
 from django.contrib.auth.models import User
 from django.db.models import F, Sum
+from hypothesis import strategies
 
 import workflow_tasks
 from documents import ROOT
@@ -124,6 +126,29 @@ def documented_forms() -> list[Form]:
     return forms
 
 
+@strategies.composite
+def canvases(draw: strategies.DrawFn, depth: int = 4) -> str:
+    """Draw a canvas: tasks with a number each, and now and then an ordinary one, nested up to this depth.
+
+    A chain has two links or more: the body of ``chord([chain(group(chord([a], b), c))], d)`` is one that Celery never
+    calls.
+    """
+    numbers = count(1)
+
+    def some(depth: int, least: int = 1) -> str:
+        return ", ".join(part(depth) for _ in range(draw(strategies.integers(least, 3))))
+
+    def part(depth: int) -> str:
+        kind = draw(strategies.sampled_from(["task", "task", "chain", "group", "chord"])) if depth else "task"
+        if kind == "task":
+            return draw(strategies.sampled_from([f"t{next(numbers)}"] * 5 + ["x"]))
+        if kind == "chord":
+            return f"chord([{some(depth - 1)}], {part(depth - 1)})"
+        return f"{kind}({some(depth - 1, least=2 if kind == 'chain' else 1)})"
+
+    return part(depth)
+
+
 class Names(dict[str, Any]):
     """What the expressions are made of: a letter stands for a task of ours, one of the last three for another."""
 
@@ -218,6 +243,14 @@ class Workflow:
             )
 
         return below(None)
+
+    def wait_until_at_rest(self) -> None:
+        """Wait until nothing of it can run any more, whatever its trees are."""
+
+        def unfinished() -> list[str]:
+            return [f"{row.name or row.task_class} ({row.state})" for row in self.rows.unfinished()]
+
+        wait_for(lambda: not (unfinished() or self.unheard()), f"{self}: the rest of what has been published")
 
     def wrong_sums(self) -> list[str]:
         """Return the containers whose steps are not those of their members, seen at one moment."""

@@ -53,7 +53,8 @@ class Defaults:
     """How often, in seconds, a worker process records that the tasks it executes are alive."""
 
     USER_TASKS_PENDING_LIMIT: timedelta | None = None
-    """How long a task may wait after it was due before ``fail_lost_user_tasks`` gives it up; None waits for ever."""
+    """How long a task may wait after it was due before ``fail_lost_user_tasks`` gives it up; None waits for ever.
+    A task planned in a canvas is due when nothing before it is left."""
 
     USER_TASKS_LOST_AFTER: timedelta = timedelta(minutes=5)
     """How long a running task may be silent before it counts as lost; a tree with a task that has shown life within

@@ -29,8 +29,9 @@ def fail_lost() -> int:
     silent = UserTaskStatus.objects.silent_since(now - settings.USER_TASKS_LOST_AFTER)
     failed = _fail_all(silent, _("The worker that ran the task has stopped reporting. The task was given up."))
     if settings.USER_TASKS_PENDING_LIMIT is not None:
-        overdue = UserTaskStatus.objects.overdue_since(now - settings.USER_TASKS_PENDING_LIMIT)
-        failed += _fail_all(overdue, _("The task has waited too long for a worker, and was given up."))
+        text = _("The task has waited too long for a worker, and was given up.")
+        failed += _fail_all(UserTaskStatus.objects.overdue_since(now - settings.USER_TASKS_PENDING_LIMIT), text)
+        failed += _fail_all(UserTaskStatus.objects.unreached_since(now - settings.USER_TASKS_PENDING_LIMIT), text)
     _settle_stranded(now - settings.USER_TASKS_LOST_AFTER)
     return failed
 

@@ -128,6 +128,10 @@ class UserTaskStatusQuerySet(models.QuerySet["UserTaskStatus"]):
         """Return tasks whose message has left, and that should have been executed before `moment`."""
         return self.waiting().leaves().filter(due__lt=moment)
 
+    def unreached_since(self, moment: datetime) -> UserTaskStatusQuerySet:
+        """Return planned tasks with nothing of ours before them that has not ended, and no news since `moment`."""
+        return self.planned().leaves().filter(parent__in=self.stranded_since(moment)).order_by("created", "pk")
+
     def older_than(self, age: timedelta) -> UserTaskStatusQuerySet:
         """Return what was created longer than `age` ago."""
         return self.filter(created__lt=timezone.now() - age)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from django.db import DEFAULT_DB_ALIAS, IntegrityError, OperationalError, connections, transaction
 from django.db.models import ProtectedError, RestrictedError
+from django.db.models.deletion import Collector
 from django.utils import timezone
 
 from . import containers
@@ -30,8 +31,9 @@ HELD = (ProtectedError, RestrictedError)
 def delete(status: UserTaskStatus) -> None:
     """Delete a status with its artifacts and members; what is unfinished is canceled first.
 
-    Raises one of `HELD` where other tables' rows refer to it and forbid that.
+    Raises one of `HELD`, before anything else happens, where other tables' rows refer to it and forbid that.
     """
+    Collector(using=status._state.db or DEFAULT_DB_ALIAS).collect([status])
     status.cancel()
     pk = status.pk
     for tries_left in reversed(range(TRIES)):

@@ -99,17 +99,23 @@ def callbacks_of(options: Mapping[str, Any], *keys: str) -> tuple[Any, ...]:
 
 def last_task(signature: Any) -> Any:
     """Return the task of a signature that runs last, whose options say what follows and what encloses the whole."""
-    if signature["task"] == "celery.chain":
-        return last_task(signature["kwargs"]["tasks"][-1])
-    if signature["task"] == "celery.chord":
-        return last_task(signature["kwargs"]["body"])
+    while signature["task"] in ("celery.chain", "celery.chord"):
+        signature = _last_part(signature)
     return signature
+
+
+def _last_part(signature: Any) -> Any:
+    kwargs = signature["kwargs"]
+    return kwargs["tasks"][-1] if signature["task"] == "celery.chain" else kwargs["body"]
 
 
 def links_after(signature: Any) -> list[Any]:
     """Return the rest of a chain that hangs on a frozen signature, as on the body of a chord that begins the chain."""
-    options = last_task(signature)["options"]
-    return _chain_of(options) or _linked(options.get("link"))
+    options = signature["options"]
+    links = _chain_of(options) or _linked(options.get("link"))
+    if links or signature["task"] not in ("celery.chain", "celery.chord"):
+        return links
+    return links_after(_last_part(signature))
 
 
 def proto2_to_proto1(body: tuple[Any, Any, Mapping[str, Any]], headers: Mapping[str, Any]) -> dict[str, Any]:

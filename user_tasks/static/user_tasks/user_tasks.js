@@ -2,6 +2,7 @@
 
 const SOONEST = 1000; // milliseconds between two looks at what moves
 const LATEST = 10000; // at what does not
+const IDLE = 30000; // at a tray in which nothing runs
 const PATIENCE = 60000; // after errors
 const TIMEOUT = 20000;
 const SLOWER = 1.4;
@@ -89,8 +90,7 @@ class Live extends HTMLElement {
 
   handleEvent(event) {
     if (event.type === "toggle" && !event.target.contains(this)) return;
-    const isTray = this.localName === "user-tasks" && event.type !== "toggle";
-    if (this.#isLive || isTray) this.refresh();
+    if (this.#isLive) this.refresh();
   }
 
   /* Look now, unless nobody would see it. */
@@ -109,8 +109,12 @@ class Live extends HTMLElement {
     return this.querySelector("[data-fragment]");
   }
 
+  get #moves() {
+    return !this.#content || this.#content.hasAttribute("data-live");
+  }
+
   get #isLive() {
-    return !this.#gone && (!this.#content || this.#content.hasAttribute("data-live"));
+    return !this.#gone && (this.#moves || this.localName === "user-tasks");
   }
 
   get #isPaused() {
@@ -120,7 +124,7 @@ class Live extends HTMLElement {
   #schedule() {
     clearTimeout(this.#timer);
     if (!this.#isLive || this.#isPaused) return;
-    const delay = this.#content ? this.#delay * (0.9 + Math.random() / 5) : 0;
+    const delay = this.#content ? Math.max(this.#delay, this.#moves ? 0 : IDLE) * (0.9 + Math.random() / 5) : 0;
     this.#timer = setTimeout(() => this.refresh(), delay);
   }
 

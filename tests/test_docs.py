@@ -29,6 +29,8 @@ from user_tasks.tasks import fail_lost_user_tasks, purge_old_user_tasks
 PACKAGE = Path(user_tasks.__file__).parent
 DOCS = ROOT / "docs"
 
+TEST = re.compile(r"^def (test_\w+)", re.MULTILINE)
+
 PUBLIC_NAMES = {
     "user_tasks": "__version__ user_task_stopped",
     "user_tasks.models": (
@@ -222,3 +224,13 @@ def test_files_go_with_their_artifacts(
     with django_capture_on_commit_callbacks(execute=True):
         status.delete()
     assert not storage.exists(name)
+
+
+def test_each_promise_is_shown_by_a_test_that_is_there() -> None:
+    page = (DOCS / "reliability.rst").read_text()
+    tests = {name for path in Path(__file__).parent.glob("test_*.py") for name in TEST.findall(path.read_text())}
+
+    named = re.findall(r"``(test_\w+)``", page)
+
+    assert len(named) > 20
+    assert set(named) <= tests

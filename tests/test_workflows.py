@@ -167,10 +167,24 @@ def test_each_form_runs_to_its_end(start: Start, protocol: int, gate: str, form:
         assert repeated or "replacing" in form.code or set(workflow.executed().values()) <= {1}
 
 
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("form", [form for form in FORMS if form.at_once][::4], ids=str)
+def test_groups_recorded_member_by_member_end_well(start: Start, settings: Any, protocol: int, form: Form) -> None:
+    settings.USER_TASKS_RECORD_GROUPS = False
+
+    workflow = start(form.code)
+
+    workflow.wait_until_at_rest()
+    assert not (found := workflow.faults(form.is_repeated(protocol))), f"{workflow}: {found}"
+    assert set(workflow.rows.values_list("state", flat=True)) <= {State.SUCCEEDED.value}
+    assert set(workflow.executed()) == labels_of(expected(form.in_the_end, {}), State.SUCCEEDED)
+    assert workflow.rows.filter(parent=None).count() == len(form.in_the_end)
+
+
 def positions(protocol: int) -> list[tuple[Form, str]]:
-    """Return tasks that something may happen to, each the one of a label in a form; some of them for protocol 1."""
+    """Return tasks that something may happen to, each the one of a label in a form: half of them, or a third."""
     found = [(form, label) for form in SAMPLE for label in form.labels]
-    return found[:: 3 if protocol == 1 else 1]
+    return found[:: 3 if protocol == 1 else 2]
 
 
 def ending_by_turns(start: Start, protocol: int, *fates: str) -> dict[tuple[Form, str], Workflow]:
@@ -487,7 +501,7 @@ if ON_REDIS:
 
 
 @pytest.mark.usefixtures("runner")
-@pytest.mark.parametrize("code", OUTCOMES)
+@pytest.mark.parametrize("code", list(OUTCOMES) if ON_REDIS else list(OUTCOMES)[::3])
 def test_how_it_ends(start: Start, protocol: int, code: str) -> None:
     workflow = start(code)
 

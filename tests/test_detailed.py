@@ -12,6 +12,7 @@ from django.contrib.auth.models import User
 from django.test import Client, RequestFactory
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
+from rest_framework.versioning import URLPathVersioning
 
 from user_tasks.detailed import CHILDREN_SHOWN, DetailedStatusSerializer
 from user_tasks.models import UserTaskStatus
@@ -134,6 +135,9 @@ def test_a_list_of_detailed_statuses_costs_the_same_whatever_its_length(
         ("root=true", ["Import", "Whole"]),
         ("task_class=celery.group", ["Whole"]),
         ("modified_after=2999-01-01T00:00:00Z", []),
+        ("created_before=9999-12-31T23:59:59-14:00&search=imp", ["Import"]),
+        ("created_after=0001-01-01T00:00:00%2B14:00&search=imp", ["Import"]),
+        (f"search={'a ' * 1000}", []),
     ],
 )
 def test_the_api_is_filtered_where_the_project_has_django_filter(
@@ -156,6 +160,18 @@ def test_accepted_says_where_the_status_is(make_status: MakeStatus, settings: Se
     assert b'"state":"Pending"' in response.content
     settings.USER_TASKS_STATUS_SERIALIZER = DetailedStatusSerializer
     assert str(status.uuid).encode() in accepted(request, SimpleNamespace(id=status.task_id)).content
+
+
+def test_versions_in_the_path_of_the_api_do_no_harm(
+    make_status: MakeStatus, make_container: MakeStatus, settings: Settings
+) -> None:
+    settings.USER_TASKS_STATUS_SERIALIZER = DetailedStatusSerializer
+    status = make_container("celery.group")
+    make_status(parent=status)
+    request: Any = RequestFactory().post("/v1/exports/")
+    request.version, request.versioning_scheme = "v1", URLPathVersioning()
+    response = accepted(request, SimpleNamespace(id=status.task_id))
+    assert response.headers["Location"] == f"{SERVER}/tasks/{status.uuid}/"
 
 
 def test_accepted_tells_of_the_whole_workflow(make_status: MakeStatus, make_container: MakeStatus) -> None:

@@ -33,6 +33,16 @@ def shown(
     return names
 
 
+def test_they_take_whatever_query_a_project_brings(owner: User, make_status: Callable[..., UserTaskStatus]) -> None:
+    status = make_status()
+    request: Any = RequestFactory().get("/")
+    request.user = owner
+
+    plain = UserTaskStatus._base_manager.get_queryset()
+
+    assert list(StatusFilterBackend().filter_queryset(request, plain, None)) == [status]
+
+
 def test_users_are_shown_what_they_triggered(owner: User, shown: Callable[..., Any]) -> None:
     assert shown(owner) == (["Export of owner"], ["Output of owner"])
 

@@ -531,3 +531,25 @@ def test_artifact_takes_another_file_later(make_status: Callable[..., UserTaskSt
         assert file.read() == b"2"
     assert artifact.file.name != first
     assert re.fullmatch(r"user_tasks/\d{4}/\d\d/\d\d/second\w*\.csv", str(artifact.file.name))
+
+
+class Replicated:
+    """Sends writes to the one database, wherever a row has been read."""
+
+    def db_for_write(self, model: Any, **hints: Any) -> str:
+        return "default"
+
+
+def test_what_a_replica_tells_is_written_where_the_router_says(
+    make_status: Callable[..., UserTaskStatus], make_container: Callable[..., UserTaskStatus], settings: Any
+) -> None:
+    settings.DATABASE_ROUTERS = [f"{__name__}.Replicated"]
+    status = make_status(parent=make_container("celery.group"))
+    status._state.db = "replica"
+
+    status.start()
+    status.increment_completed_steps()
+    status.succeed()
+
+    assert UserTaskStatus.objects.get(pk=status.pk).state == "Succeeded"
+    assert UserTaskStatus.objects.get(is_container=True).state == "Succeeded"

@@ -12,6 +12,8 @@ from bs4 import BeautifulSoup, Tag
 from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
 from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.template import Context, Template
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -566,3 +568,35 @@ def test_a_status_page_costs_the_same_whatever_its_size(
     UserTaskArtifact.objects.bulk_create(UserTaskArtifact(status=group, text="x") for _ in range(count))
     with django_assert_num_queries(AUTHENTICATION + 4):
         read(as_owner.get(page("status", group)))
+
+
+def test_tray_counts_more_than_it_shows(as_owner: Client, make_status: MakeStatus) -> None:
+    for _ in range(selection.TRAY_SIZE + 3):
+        make_status(state="In Progress")
+    tray = read(as_owner.get(page("list", fragment="tray")))
+    assert f"{selection.TRAY_SIZE + 3} are running" in text_of(tray.summary)
+
+
+def test_status_of_a_container_changes_with_the_outputs_of_its_parts(
+    as_owner: Client, make_status: MakeStatus, make_container: MakeStatus, make_artifact: MakeArtifact
+) -> None:
+    group = make_container("celery.group", created=timezone.now() - timedelta(days=3))
+    member = make_status(parent=group)
+    address = page("status", group, fragment="status")
+    etag = as_owner.get(address).headers["ETag"]
+    make_artifact(member, name="Invoice")
+    assert "Invoice" in text_of(read(as_owner.get(address, headers={"If-None-Match": etag})).body)
+
+
+def test_container_of_another_user_is_not_named(
+    as_owner: Client, make_status: MakeStatus, make_container: MakeStatus, make_user: Callable[..., User]
+) -> None:
+    hidden = make_container("celery.group", user=make_user(), name="Secret")
+    document = read(as_owner.get(page("status", make_status(parent=hidden))))
+    assert "Secret" not in document.get_text()
+
+
+@pytest.mark.parametrize("values", [{}, {"request": HttpRequest()}])
+def test_tags_leave_pages_alone_that_know_no_reader(make_status: MakeStatus, values: dict[str, Any]) -> None:
+    template = Template("{% load user_tasks %}{% user_task status %}{% user_tasks_tray %}")
+    assert template.render(Context({**values, "status": make_status()})).strip() == ""

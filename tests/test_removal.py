@@ -188,7 +188,7 @@ def test_deletion_of_a_container_takes_its_members(make_tree: Callable[[], Any],
     assert task.task_id in {told.task_id for told in stopped}
 
 
-@pytest.mark.parametrize("on_delete", [models.RESTRICT, models.PROTECT])
+@pytest.mark.parametrize("on_delete", [models.RESTRICT, models.PROTECT, models.DO_NOTHING])
 def test_deletion_of_what_other_tables_hold_is_refused(
     make_holder: Callable[[Any], type[models.Model]], make_status: MakeStatus, on_delete: Any
 ) -> None:

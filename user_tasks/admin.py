@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.contrib import admin
 from django.contrib.auth import get_permission_codename, get_user_model
+from django.core.exceptions import ValidationError
 from django.db.models import Q
 from django.db.models.deletion import Collector
 from django.urls import reverse
@@ -100,7 +101,10 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic 
 
     def _granted(self, request: HttpRequest, action: str) -> bool:
         permission = f"{self.opts.app_label}.{get_permission_codename(action, self.opts)}"
-        return permission in request.user.get_all_permissions()
+        user: Any = request.user
+        if not hasattr(user, "get_all_permissions"):
+            return bool(user.has_perm(permission))
+        return (user.is_active and user.is_superuser) or permission in user.get_all_permissions()
 
 
 @admin.register(UserTaskStatus)
@@ -138,8 +142,12 @@ class UserTaskStatusAdmin(ReadOnlyAdmin):
 
     def named(self, term: str) -> Q:
         """Find a status by its UUID or task ID, and all statuses of a user."""
-        users = get_user_model()._default_manager.filter(**{get_user_model().USERNAME_FIELD: term})
-        return super().named(term) | Q(task_id=term) | Q(user__in=list(users.values_list("pk", flat=True)))
+        users = get_user_model()._default_manager.values_list("pk", flat=True)
+        try:
+            found = list(users.filter(**{get_user_model().USERNAME_FIELD: term}))
+        except (ValueError, ValidationError):
+            found = []
+        return super().named(term) | Q(task_id=term) | Q(user__in=found)
 
     @admin.display(description=_("name"))
     def label(self, status: UserTaskStatus) -> str:
@@ -205,7 +213,7 @@ class UserTaskArtifactAdmin(ReadOnlyAdmin):
     search_help_text = _("UUID of the artifact, or task ID, in full")
     raw_id_fields = ("status",)
     actions = None
-    fields = readonly_fields = ("uuid", "status", "name", "file", "url", "beginning", "created", "modified")
+    fields = readonly_fields = ("uuid", "status", "name", "stored_file", "url", "beginning", "created", "modified")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[UserTaskArtifact]:
         """Leave the texts where they are."""
@@ -233,6 +241,12 @@ class UserTaskArtifactAdmin(ReadOnlyAdmin):
         """The file's name, the address or the beginning of the text."""
         content = artifact.file.name or artifact.url or artifact.text_start
         return Truncator(content).chars(CONTENT_SHOWN)
+
+    @admin.display(description=_("file"))
+    def stored_file(self, artifact: UserTaskArtifact) -> str:
+        """A link to the file, if its storage has one."""
+        name, url = artifact.file.name or "", artifact.file_url
+        return format_html('<a href="{}">{}</a>', url, name) if url else name
 
     @admin.display(description=_("text"))
     def beginning(self, artifact: Any) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from django.db import transaction
+from django.db import router, transaction
 from django.utils import timezone
 
 from . import notifications, states
@@ -26,9 +26,14 @@ ERRORS_KEPT = 20
 """Error artifacts that a container keeps; thousands of members may fail alike."""
 
 
+def database(status: UserTaskStatus) -> str:
+    """Return which database a status is written to; it may have been read from a replica of that."""
+    return router.db_for_write(type(status), instance=status)
+
+
 def rows(status: UserTaskStatus) -> UserTaskStatusQuerySet:
-    """Return all statuses of the database that this one is in."""
-    return UserTaskStatusQuerySet(status._meta.concrete_model, using=status._state.db)
+    """Return all statuses of the database that this one is written to."""
+    return UserTaskStatusQuerySet(status._meta.concrete_model, using=database(status))
 
 
 def row(status: UserTaskStatus) -> UserTaskStatusQuerySet:
@@ -72,7 +77,7 @@ def move_in(member: UserTaskStatus, container: UserTaskStatus) -> None:
     """Put a member into a container that is new below its old one, with its steps."""
     outer = {known.pk for known in ancestors(member)}
     between = [known.pk for known in (container, *ancestors(container)) if known.pk not in outer]
-    with transaction.atomic(using=member._state.db):
+    with transaction.atomic(using=database(member)):
         rows(member).with_keys(between).add_steps(member.completed_steps, member.total_steps)
         row(member).change(parent=container)
 
@@ -156,10 +161,10 @@ def settle_container(container: UserTaskStatus) -> bool:
     The last look is taken with the container's row locked: inside a transaction the other's write may not be visible
     before that, and a member may be joining.
     """
-    in_transaction = transaction.get_connection(container._state.db).in_atomic_block
+    in_transaction = transaction.get_connection(database(container)).in_atomic_block
     if not in_transaction and _has_unfinished(container):
         return False
-    with transaction.atomic(using=container._state.db):
+    with transaction.atomic(using=database(container)):
         row(container).lock()
         if _has_unfinished(container):
             return False

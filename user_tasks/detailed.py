@@ -79,7 +79,7 @@ class DetailedStatusSerializer(StatusSerializer):
     def get_page_url(self, status: UserTaskStatus) -> str | None:
         """Return where the page of the status is."""
         try:
-            return reverse("user_tasks:status", args=[status.uuid], request=self.context.get("request"))
+            return reverse("user_tasks:status", kwargs={"uuid": status.uuid}, request=self.context.get("request"))
         except NoReverseMatch:
             return None
 
@@ -88,7 +88,7 @@ class DetailedStatusSerializer(StatusSerializer):
         """Return the URLs of the members, in their order."""
         request = self.context.get("request")
         members: list[UserTaskStatus] = vars(status)["first_members"]
-        return [reverse("usertaskstatus-detail", args=[member.uuid], request=request) for member in members]
+        return [reverse("usertaskstatus-detail", kwargs={"uuid": member.uuid}, request=request) for member in members]
 
     def get_done(self, status: UserTaskStatus) -> bool:
         """Return whether the state is final."""

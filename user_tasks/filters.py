@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from rest_framework.filters import BaseFilterBackend
 
+from .querysets import visible
+
 if TYPE_CHECKING:
     from rest_framework.request import Request
 
@@ -15,7 +17,7 @@ class StatusFilterBackend(BaseFilterBackend):
 
     def filter_queryset(self, request: Request, queryset: Any, view: Any) -> Any:
         """Return the statuses that the request's user may be shown."""
-        return queryset.visible_to(request.user)
+        return queryset.filter(visible(request.user, "user"))
 
 
 class ArtifactFilterBackend(BaseFilterBackend):
@@ -23,4 +25,4 @@ class ArtifactFilterBackend(BaseFilterBackend):
 
     def filter_queryset(self, request: Request, queryset: Any, view: Any) -> Any:
         """Return the artifacts that the request's user may be shown."""
-        return queryset.visible_to(request.user)
+        return queryset.filter(visible(request.user, "status__user"))

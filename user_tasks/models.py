@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
 from model_utils.models import TimeStampedModel
 
-from . import outages, states, texts, transitions
+from . import containers, outages, states, texts, transitions
 from .conf import artifact_storage
 from .querysets import UserTaskArtifactQuerySet, UserTaskStatusQuerySet
 from .states import State
@@ -212,7 +212,7 @@ class UserTaskStatus(TimeStampedModel):
             transition(self, *args)
             transitions.refresh(self)
 
-        outages.survive(move, self._state.db)
+        outages.survive(move, containers.database(self))
 
 
 class ArtifactFile(FieldFile):
@@ -259,6 +259,14 @@ class UserTaskArtifact(TimeStampedModel):
         verbose_name_plural = _("user task artifacts")
         # Everybody's list, the newest first.
         indexes = [models.Index(fields=["-created", "-id"], name="user_tasks_artifact_newest")]
+
+    @property
+    def file_url(self) -> str:
+        """The URL of the file just as its storage gives it; empty where there is no file or no URL."""
+        try:
+            return str(self.file.url)
+        except (NotImplementedError, ValueError):
+            return ""
 
     def __str__(self) -> str:
         if self.file:

@@ -28,7 +28,8 @@ UNFINISHED = Q(finished__isnull=True) & (Q(started__isnull=False) | ~Q(state__in
 """Not at rest: it may run yet, or runs still although it has been canceled."""
 
 
-def _visible(user: AbstractBaseUser | AnonymousUser, owner: str) -> Q:
+def visible(user: AbstractBaseUser | AnonymousUser, owner: str) -> Q:
+    """Return the condition for what the user whom the field `owner` names triggered; a superuser sees all."""
     if not user.is_authenticated:
         return Q(pk__in=())
     return Q() if getattr(user, "is_superuser", False) else Q(**{owner: user.pk})
@@ -39,7 +40,7 @@ class UserTaskStatusQuerySet(models.QuerySet["UserTaskStatus"]):
 
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> UserTaskStatusQuerySet:
         """Return what the user triggered; a superuser sees all, an anonymous user nothing."""
-        return self.filter(_visible(user, "user"))
+        return self.filter(visible(user, "user"))
 
     def of_task(self, task_id: str) -> UserTaskStatus | None:
         """Return the status of a queue's task, its containers read with it, or None."""
@@ -192,7 +193,7 @@ class UserTaskArtifactQuerySet(models.QuerySet["UserTaskArtifact"]):
 
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> UserTaskArtifactQuerySet:
         """Return the artifacts of what the user triggered; a superuser sees all, an anonymous user nothing."""
-        return self.filter(_visible(user, "status__user"))
+        return self.filter(visible(user, "status__user"))
 
     def of(self, status: UserTaskStatus, members: int) -> UserTaskArtifactQuerySet:
         """Return what a status has; for a container also the outputs, not the errors, of its first members."""

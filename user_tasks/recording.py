@@ -10,12 +10,13 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
-from django.db import DataError, IntegrityError, OperationalError, connection, transaction
+from django.db import DataError, IntegrityError, OperationalError, connection, router, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from . import containers, outages, texts, transitions
 from .models import NAME_LENGTH, TASK_CLASS_LENGTH, UserTaskStatus
+from .querysets import UserTaskStatusQuerySet
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def joined(task_id: str, plan: Plan) -> None:
 
 def unsent(task_ids: Iterable[str]) -> None:
     """Record that the messages of tasks could not be sent; should one arrive all the same, its task is put back."""
-    for status in UserTaskStatus.objects.filter(task_id__in=list(task_ids)).waiting().leaves():
+    for status in _stored().filter(task_id__in=list(task_ids)).waiting().leaves():
         transitions.lose(status, _("The task could not be handed over to a worker."))
 
 
@@ -122,7 +123,7 @@ def requeued(task_id: str) -> None:
 
 def broken(task_ids: Iterable[str], message: Any) -> None:
     """Record that planned tasks can never run, since something before them that has no row of its own has failed."""
-    planned = UserTaskStatus.objects.filter(task_id__in=list(task_ids)).leaves().planned()
+    planned = _stored().filter(task_id__in=list(task_ids)).leaves().planned()
     for status in planned.order_by("created", "pk"):
         transitions.give_up(status, texts.error_text(message))
 
@@ -167,7 +168,12 @@ def ended(task_id: str) -> None:
 
 def status_of(task_id: str) -> UserTaskStatus | None:
     """Return the status of a task, its containers read with it, or None."""
-    return UserTaskStatus.objects.of_task(task_id)
+    return _stored().of_task(task_id)
+
+
+def _stored() -> UserTaskStatusQuerySet:
+    """Return the query for what has been recorded, asked where that is done: a replica may know it later."""
+    return UserTaskStatus.objects.using(router.db_for_write(UserTaskStatus))
 
 
 def _end(task_id: str, move: Callable[[UserTaskStatus], bool]) -> None:
@@ -203,7 +209,7 @@ def _known(nodes: Plan) -> dict[str, UserTaskStatus]:
     A chain or chord without a row is the one that holds its known members.
     """
     ids = [node.task_id for node in nodes]
-    known = UserTaskStatus.objects.select_related("parent").in_bulk(ids, field_name="task_id")
+    known = _stored().select_related("parent").in_bulk(ids, field_name="task_id")
     groups = {node.task_id for node in nodes if node.task_class == containers.GROUP}
     for node in nodes:
         member = known.get(node.task_id)
@@ -306,5 +312,5 @@ def _insert_level(
         inserted[node.task_id].parent = holders[node.parent]
     UserTaskStatus.objects.bulk_create(inserted.values())
     if any(node.is_container for node in nodes) and not connection.features.can_return_rows_from_bulk_insert:
-        return UserTaskStatus.objects.in_bulk(inserted, field_name="task_id")
+        return _stored().in_bulk(inserted, field_name="task_id")
     return inserted

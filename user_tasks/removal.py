@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from django.db import DEFAULT_DB_ALIAS, IntegrityError, OperationalError, connections, transaction
+from django.db import IntegrityError, OperationalError, connections, transaction
 from django.db.models import ProtectedError, RestrictedError
 from django.db.models.deletion import Collector
 from django.utils import timezone
@@ -25,32 +25,33 @@ TRIES = 4
 """How often one status is deleted whose task writes at the same moment, which MariaDB may call a deadlock."""
 
 HELD = (ProtectedError, RestrictedError)
-"""Raised where rows of other tables hold a status; where only the database knows, it is another `IntegrityError`."""
+"""Raised where rows of other tables hold a status; where only the database knows which, none of them is named."""
 
 
 def delete(status: UserTaskStatus) -> None:
     """Delete a status with its artifacts and members; what is unfinished is canceled first.
 
-    Raises one of `HELD`, before anything else happens, where other tables' rows refer to it and forbid that.
+    Raises one of `HELD` where other tables' rows refer to it and forbid that: before anything else happens, unless only
+    the database knows of them.
     """
-    Collector(using=status._state.db or DEFAULT_DB_ALIAS).collect([status])
+    database = containers.database(status)
+    Collector(using=database).collect([status])
     status.cancel()
     pk = status.pk
     for tries_left in reversed(range(TRIES)):
         try:
-            _delete(status)
+            with transaction.atomic(using=database):
+                containers.take_out(status)
+                status.delete(using=database)
             break
-        except OperationalError:
-            if not tries_left or connections[status._state.db or DEFAULT_DB_ALIAS].in_atomic_block:
-                raise
+        except IntegrityError as error:
             status.pk = pk
+            raise error if isinstance(error, HELD) else ProtectedError(str(error), set()) from error
+        except OperationalError:
+            status.pk = pk
+            if not tries_left or connections[database].in_atomic_block:
+                raise
     containers.settle_without(status)
-
-
-def _delete(status: UserTaskStatus) -> None:
-    with transaction.atomic(using=status._state.db):
-        containers.take_out(status)
-        status.delete()
 
 
 def purge(older_than: timedelta) -> int:

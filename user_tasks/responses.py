@@ -31,7 +31,7 @@ def accepted(request: HttpRequest, result: Any) -> HttpResponse:
         status=HTTPStatus.ACCEPTED,
         content_type="application/json",
         headers={
-            "Location": reverse("usertaskstatus-detail", args=[status.uuid], request=request),
+            "Location": reverse("usertaskstatus-detail", kwargs={"uuid": status.uuid}, request=request),
             "Retry-After": str(RETRY_AFTER),
         },
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import MINYEAR, UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,13 @@ from django.apps import apps
 from django.db.models import Q
 
 from . import states
-from .models import UserTaskStatus
+from .models import NAME_LENGTH, UserTaskStatus
 
 if TYPE_CHECKING:
     from .querysets import UserTaskStatusQuerySet
+
+
+FIRST, LAST = (moment.replace(tzinfo=UTC) for moment in (datetime.min, datetime.max))  # noqa: DTZ901 - that follows
 
 
 def backends() -> tuple[Any, ...]:
@@ -26,6 +30,14 @@ def _backends() -> tuple[Any, ...]:
     from django_filters.rest_framework import DjangoFilterBackend, FilterSet
     from rest_framework.filters import SearchFilter
 
+    class Moments(django_filters.IsoDateTimeFromToRangeFilter):  # type: ignore[misc]  # django-filter has no types
+        """Takes bounds that lie beyond the calendar in another time zone for its first or last moment."""
+
+        def filter(self, queryset: Any, value: Any) -> Any:
+            if value:
+                value = slice(_in_utc(value.start), _in_utc(value.stop))
+            return super().filter(queryset, value)
+
     class StatusFilterSet(FilterSet):  # type: ignore[misc]  # django-filter has no types
         """Narrows the list by what a status says."""
 
@@ -34,8 +46,8 @@ def _backends() -> tuple[Any, ...]:
         name = django_filters.CharFilter()
         parent = django_filters.UUIDFilter(field_name="parent__uuid")
         root = django_filters.BooleanFilter(field_name="parent", lookup_expr="isnull")
-        created = django_filters.IsoDateTimeFromToRangeFilter()
-        modified = django_filters.IsoDateTimeFromToRangeFilter()
+        created = Moments()
+        modified = Moments()
 
         class Meta:
             model = UserTaskStatus
@@ -60,4 +72,16 @@ def _backends() -> tuple[Any, ...]:
         def get_search_fields(self, view: Any, request: Any) -> Any:
             return super().get_search_fields(view, request) or ["name"]
 
+        def filter_queryset(self, request: Any, queryset: Any, view: Any) -> Any:
+            asked = request.query_params.get(self.search_param, "")
+            is_in_no_name = len(asked) > NAME_LENGTH and not getattr(view, "search_fields", None)
+            return queryset.none() if is_in_no_name else super().filter_queryset(request, queryset, view)
+
     return StatusFilters, NameSearch
+
+
+def _in_utc(moment: datetime | None) -> datetime | None:
+    try:
+        return moment and moment.astimezone(UTC)
+    except OverflowError:
+        return LAST if moment and moment.year > MINYEAR else FIRST

@@ -12,14 +12,6 @@ from rest_framework import serializers
 from .models import UserTaskArtifact, UserTaskStatus
 
 
-def file_url(artifact: UserTaskArtifact) -> str:
-    """Return the URL of the artifact's file just as its storage gives it; empty where there is no file or no URL."""
-    try:
-        return str(artifact.file.url)
-    except (NotImplementedError, ValueError):
-        return ""
-
-
 class StatusSerializer(serializers.ModelSerializer[UserTaskStatus]):
     """How far a task is, and where its outputs are."""
 
@@ -59,7 +51,7 @@ class ArtifactSerializer(serializers.ModelSerializer[UserTaskArtifact]):
     @extend_schema_field({"type": "string", "format": "uri-reference"})
     def get_file(self, artifact: UserTaskArtifact) -> str:
         """Return the file's URL."""
-        return file_url(artifact)
+        return artifact.file_url
 
 
 def prefetch_artifact_links(serializer: Any) -> None:

@@ -75,7 +75,7 @@ def add_steps(status: UserTaskStatus, completed: int = 0, total: int = 0) -> Non
             tried = True
             containers.with_ancestors(status).add_steps(completed, total)
 
-    outages.survive(add, status._state.db)
+    outages.survive(add, containers.database(status))
 
 
 def start(status: UserTaskStatus) -> bool:
@@ -138,14 +138,14 @@ def set_state(status: UserTaskStatus, state: str) -> bool:
 def succeed(status: UserTaskStatus) -> bool:
     """Complete the missing steps, here and in the containers, and enter Succeeded."""
     missing = max(status.total_steps - status.completed_steps, 0)
-    with transaction.atomic(using=status._state.db):
+    with transaction.atomic(using=containers.database(status)):
         # The containers first: everything locks rows from the top down, so that nothing waits in a circle.
         if missing and status.parent_id:
             containers.above(status).add_steps(missing)
         moved = row(status).move(
             State.SUCCEEDED, completed_steps=F("completed_steps") + missing, finished=timezone.now()
         )
-        transaction.set_rollback(not moved, using=status._state.db)
+        transaction.set_rollback(not moved, using=containers.database(status))
     return _stopped(status, State.SUCCEEDED) if moved else False
 
 
@@ -162,7 +162,7 @@ def lose(status: UserTaskStatus, text: str) -> bool:
 def revive(status: UserTaskStatus) -> bool:
     """Put a task that was taken for lost back to work, with its containers and what had become unreachable."""
     lost_at = status.finished or timezone.now()
-    with transaction.atomic(using=status._state.db):
+    with transaction.atomic(using=containers.database(status)):
         taken_for_lost = row(status).filter(lost=True)
         moved = bool(
             taken_for_lost.change(state=State.IN_PROGRESS, finished=None, lost=False, heartbeat=timezone.now())
@@ -263,7 +263,7 @@ def _fail(
     status: UserTaskStatus, text: str | None, failing: UserTaskStatusQuerySet | None = None, **values: Any
 ) -> bool:
     failing = row(status) if failing is None else failing
-    with transaction.atomic(using=status._state.db):
+    with transaction.atomic(using=containers.database(status)):
         moved = failing.move(State.FAILED, finished=timezone.now(), **values)
         # Celery reports a hard time limit twice.
         if text is not None and (moved or not row(status).filter(artifacts__text=text).exists()):

@@ -16,6 +16,7 @@ from rest_framework.decorators import action
 from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.mixins import DestroyModelMixin, ListModelMixin
 from rest_framework.permissions import DjangoObjectPermissions
+from rest_framework.renderers import BrowsableAPIRenderer
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.status import HTTP_201_CREATED, HTTP_409_CONFLICT
@@ -27,7 +28,7 @@ from .models import UserTaskArtifact, UserTaskStatus
 from .openapi import DescribedSchema
 from .pagination import LinkPagination
 from .querysets import UserTaskStatusQuerySet
-from .serializers import ArtifactSerializer, StatusSerializer, file_url, prefetch_artifact_links
+from .serializers import ArtifactSerializer, StatusSerializer, prefetch_artifact_links
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -85,7 +86,12 @@ class UserTasksViewSet(ListModelMixin, GenericViewSet[Any]):
         return response
 
     def get_etag(self, instance: Any) -> str | None:
-        """Return the tag of what `retrieve` shows, or None where a subclass may show more than the tag covers."""
+        """Return the tag of what `retrieve` shows, or None where more may be shown than the tag covers.
+
+        That is so in a subclass, and in the browsable API, which shows the user's name and forms.
+        """
+        if isinstance(self.request.accepted_renderer, BrowsableAPIRenderer):
+            return None
         known_view = type(self).retrieve is UserTasksViewSet.retrieve
         known_serializer = self.get_serializer_class() in (StatusSerializer, ArtifactSerializer)
         version = self.get_version(instance) if known_view and known_serializer else None
@@ -193,7 +199,7 @@ class ArtifactViewSet(UserTasksViewSet):
 
     def get_version(self, instance: UserTaskArtifact) -> list[str] | None:
         """Return what changes with the row or the file's URL, or None where that is signed and expires."""
-        url = file_url(instance)
+        url = instance.file_url
         return None if urlsplit(url).query else [*_row(instance), url]
 
 
@@ -204,4 +210,6 @@ def _row(instance: Model) -> list[str]:
 def _held_by(rows: Iterable[Model]) -> str:
     """Tell which kinds of rows hold a status."""
     holders = sorted({str(row._meta.verbose_name_plural) for row in rows})
+    if not holders:
+        return _("It cannot be deleted, because other data refers to it.")
     return _("It cannot be deleted, because these refer to it: %(holders)s.") % {"holders": ", ".join(holders)}

@@ -65,6 +65,12 @@ class Task:
         """Where its own page is."""
         return reverse("user_tasks:status", args=[self.uuid])
 
+    @cached_property
+    def container(self) -> UserTaskStatus | None:
+        """What it is a part of, if the user may see that."""
+        parent = self.status.parent
+        return parent if parent is not None and access.allows(self.user, "view", parent) else None
+
     @property
     def parts_url(self) -> str:
         """Where the list of its parts is."""
@@ -229,14 +235,6 @@ class Output:
     def file_name(self) -> str:
         """The name of its file, without the folders; empty where there is none."""
         return PurePosixPath(str(self.artifact.file.name)).name if self.artifact.file else ""
-
-    @property
-    def file_url(self) -> str:
-        """Where its file is; empty where its storage does not say."""
-        try:
-            return str(self.artifact.file.url)
-        except (NotImplementedError, ValueError):
-            return ""
 
     @cached_property
     def size(self) -> int | None:

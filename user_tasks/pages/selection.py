@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.core.paginator import InvalidPage, Page
+from django.db.models import Count, Max
 from django.http import Http404, HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -23,6 +24,9 @@ TRAY_SIZE = 8
 
 PARTS_WITH_OUTPUTS = 100
 """Members of a container whose outputs stand on its page too; a workflow may have 100,000."""
+
+COUNTED = 999
+"""Running tasks up to which the tray counts them."""
 
 JUST_FINISHED = timedelta(minutes=10)
 """How long the tray still holds a finished task."""
@@ -74,9 +78,20 @@ def outputs(request: HttpRequest, status: UserTaskStatus, size: int, number: str
     return page
 
 
+def outputs_version(status: UserTaskStatus) -> tuple[Any, ...]:
+    """Return what changes with what `outputs` finds."""
+    if not status.is_container:
+        return status.artifact_count, status.artifact_modified  # type: ignore[attr-defined]  # annotated
+    found = UserTaskArtifact.objects.of(status, PARTS_WITH_OUTPUTS)
+    return tuple(found.aggregate(Count("pk"), Max("modified")).values())
+
+
 def tray(request: HttpRequest, view: Any = None) -> dict[str, Any]:
     """Return what the tray shows: the user's own tasks that run or have just finished, and how many run."""
     own = UserTaskStatus.objects.roots().filter(user=request.user.pk)
     recent = own.changed_since(timezone.now() - JUST_FINISHED).running_first()
     tasks = shown(visible(request, recent, view)[:TRAY_SIZE], request.user)
-    return {"tasks": tasks, "running": sum(task.is_live for task in tasks)}
+    running = sum(task.is_live for task in tasks)
+    if running == TRAY_SIZE:
+        running = visible(request, own.not_final(), view)[:COUNTED].count()
+    return {"tasks": tasks, "running": running}

@@ -51,7 +51,7 @@ class TaskListView(Page):
 
     def _tray(self, request: HttpRequest) -> HttpResponse:
         context = selection.tray(request, self)
-        version = [task.version for task in context["tasks"]]
+        version = [context["running"], *(task.version for task in context["tasks"])]
         return fragments.respond(request, "user_tasks/fragments/tray.html", version, lambda: context)
 
     def _list(self, request: HttpRequest) -> HttpResponse:
@@ -113,10 +113,9 @@ class StatusView(Page):
         fragment = fragments.asked_for(request)
         if not fragment:
             return render(request, self.template_name, self._context(task) | self._parts(task))
-        status = task.status
         version: Any = (
-            *(task.version, task.can_cancel, task.can_delete),
-            *(status.artifact_count, status.artifact_modified, status.parent and status.parent.name),  # type: ignore[attr-defined]  # annotated
+            *(task.version, task.can_cancel, task.can_delete, task.container and task.container.name),
+            *selection.outputs_version(task.status),
         )
         if fragment == "card":
             return fragments.respond(request, "user_tasks/fragments/card.html", version, lambda: {"task": task})

@@ -31,8 +31,8 @@ def user_tasks_assets() -> SafeString:
 @register.inclusion_tag("user_tasks/tags/task.html", takes_context=True)
 def user_task(context: Any, status: UserTaskStatus | None) -> dict[str, Any]:
     """Place a task's progress, which moves; nothing where the page's reader may not see the task."""
-    user = context["request"].user
-    if status is None or not access.allows(user, "view", status):
+    user = getattr(context.get("request"), "user", None)
+    if status is None or user is None or not access.allows(user, "view", status):
         return {}
     return {"task": Task(status, user, timezone.now())}
 
@@ -40,7 +40,8 @@ def user_task(context: Any, status: UserTaskStatus | None) -> dict[str, Any]:
 @register.inclusion_tag("user_tasks/tags/tray.html", takes_context=True)
 def user_tasks_tray(context: Any) -> dict[str, Any]:
     """Place the tray of the reader's running and just finished tasks; nothing where nobody is logged in."""
-    request = context["request"]
-    if not access.allows(request.user, "view", UserTaskStatus):
+    request = context.get("request")
+    # A page of errors may have none, or one whose user nobody has looked for.
+    if not hasattr(request, "user") or not access.allows(request.user, "view", UserTaskStatus):
         return {}
     return selection.tray(request) | {"is_shown": True}

@@ -15,7 +15,7 @@ from django.contrib.auth.models import User
 from django.db import connection, models
 from django.utils import timezone, translation
 
-from user_tasks import user_task_stopped, user_tasks_revoked
+from user_tasks import outages, user_task_stopped, user_tasks_revoked
 from user_tasks.heartbeat import heart
 from user_tasks.models import UserTaskArtifact, UserTaskStatus
 
@@ -48,6 +48,7 @@ def calm_heart() -> Iterator[None]:
     """End the executions that a test has only begun, or their rows would be kept alive in a database that is gone."""
     yield
     vars(heart)["_executed"].clear()
+    outages._executions.depth = 0
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from user_tasks import recording
+from user_tasks import containers, recording
 from user_tasks.containers import CHAIN, CHORD, ERRORS_KEPT, GROUP
 from user_tasks.exceptions import TaskCanceledException
 from user_tasks.models import UserTaskStatus
@@ -563,3 +563,32 @@ def test_step_takes_one_update_and_one_look_at_any_depth(make_status: MakeStatus
     member = make_status(parent=container)
     member = UserTaskStatus.objects.select_related("parent__parent__parent").get(pk=member.pk)
     assert queries_of(member.increment_completed_steps) == 2
+
+
+def test_a_member_that_joins_while_its_container_is_canceled_is_canceled(
+    make_status: Callable[..., UserTaskStatus], make_container: Callable[..., UserTaskStatus]
+) -> None:
+    group = make_container(GROUP)
+    make_status(parent=fresh(group))
+    read_before = fresh(group)
+    member = make_status()
+    fresh(group).cancel()
+
+    UserTaskStatus.objects.filter(pk=member.pk).update(parent=group)
+    containers.join(read_before, 1)
+
+    assert states_of(member) == ["Canceled"]
+
+
+def test_a_cancelation_in_a_transaction_locks_from_the_top(
+    make_status: Callable[..., UserTaskStatus], make_container: Callable[..., UserTaskStatus]
+) -> None:
+    group = make_container(GROUP)
+    member = make_status(parent=fresh(group), state="In Progress")
+
+    with transaction.atomic(), CaptureQueriesContext(connection) as queries:
+        fresh(member).cancel()
+
+    first, *_others = (query["sql"] for query in queries if query["sql"].startswith("UPDATE"))
+    assert str(group.pk) in first
+    assert str(member.pk) in first

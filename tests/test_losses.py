@@ -278,3 +278,16 @@ def test_a_chain_whose_next_message_is_on_its_way_is_not_stranded(
     losses.fail_lost()
 
     assert [fresh(status).state for status in (chain, first, following)] == ["In Progress", "Succeeded", "Pending"]
+
+
+@pytest.mark.parametrize("state", ["Failed", "Succeeded"])
+def test_what_a_project_has_ended_comes_to_rest_with_its_silent_worker(
+    make_silent: MakeStatus, make_container: MakeStatus, stopped: list[UserTaskStatus], state: str
+) -> None:
+    group = make_container(GROUP)
+    status = make_silent(state, parent=fresh(group))
+
+    losses.fail_lost()
+
+    assert (fresh(status).state, bool(fresh(status).finished), errors(status)) == (state, True, [])
+    assert [told.pk for told in stopped] == [status.pk, group.pk]

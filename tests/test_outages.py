@@ -127,6 +127,22 @@ def test_a_process_that_executes_nothing_is_told_at_once(db: None) -> None:
     assert len(tries) == 1
 
 
+def test_the_beginning_of_a_task_is_tried_again(transactional_db: None) -> None:
+    answers: list[Any] = [DatabaseAway("away"), "there"]
+
+    def ask() -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    outages.begin_execution()
+    try:
+        assert outages.survive(ask) == "there"
+    finally:
+        outages.end_execution()
+
+
 def test_the_work_of_a_transaction_is_not_tried_again(transactional_db: None) -> None:
     tries = []
 

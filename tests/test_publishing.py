@@ -8,6 +8,7 @@ from celery import chain, chord, current_app, group, shared_task
 from celery.signals import after_task_publish
 from django.contrib.auth.models import User
 from django.db import transaction
+from kombu.exceptions import EncodeError
 from testfixtures import LogCapture
 
 from user_tasks import publishing
@@ -335,3 +336,51 @@ def test_an_error_in_a_receiver_leaves_the_publisher_s_transaction_usable(owner:
         last = first_user.delay(owner.pk)
 
     assert UserTaskStatus.objects.filter(task_id=last.id).exists()
+
+
+@shared_task(base=UserTask, bind=True)
+def with_thing(self: UserTask, user_id: int, thing: Any = None) -> None: ...
+
+
+@shared_task
+def ordinary_with_thing(thing: Any = None) -> None: ...
+
+
+UNSENT = "The task could not be handed over to a worker."
+UNWRITABLE = object()
+"""Nothing that a message can hold."""
+
+
+def test_a_task_whose_message_cannot_be_written_fails(owner: User, stopped: list[UserTaskStatus]) -> None:
+    with pytest.raises(EncodeError):
+        with_thing.delay(owner.pk, UNWRITABLE)
+
+    status = UserTaskStatus.objects.get()
+    assert (status.state, status.artifacts.get().text, stopped) == ("Failed", UNSENT, [status])
+
+
+@pytest.mark.parametrize(
+    "canvas", [group, lambda members: chord(members, ordinary_with_thing.si())], ids=["group", "chord"]
+)
+def test_the_rest_of_a_group_fails_where_a_member_cannot_be_sent(owner: User, canvas: Callable[..., Any]) -> None:
+    things = (None, None, UNWRITABLE, None)
+    members = [with_thing.s(owner.pk, thing=thing) for thing in things]
+
+    with pytest.raises(EncodeError):
+        canvas(members).delay()
+
+    leaves = UserTaskStatus.objects.leaves().exclude(due=None).order_by("created", "pk")
+    assert [status.state for status in leaves] == ["Pending", "Pending", "Failed", "Failed"]
+    assert UserTaskStatus.objects.get(task_class="celery.group").state == "Failed"
+    for status in leaves[:2]:
+        status.succeed()
+    assert not UserTaskStatus.objects.unfinished().exists()
+
+
+def test_what_follows_an_ordinary_task_that_cannot_be_sent_is_canceled(owner: User) -> None:
+    with pytest.raises(EncodeError):
+        chain(ordinary_with_thing.si(UNWRITABLE), with_thing.si(owner.pk)).delay()
+
+    assert UserTaskStatus.objects.roots().get().state == "Failed"
+    assert UserTaskStatus.objects.leaves().get().state == "Canceled"
+    assert not UserTaskStatus.objects.unfinished().exists()

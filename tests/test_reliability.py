@@ -176,9 +176,9 @@ def test_a_canceled_task_whose_worker_is_killed_comes_to_rest(start_fragile: Sta
     assert stops(result.id) == ["stopped Canceled"]
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent", "solo"])
 def test_a_task_is_not_lost_while_its_worker_lives(start_fragile: StartFragile, owner: User, pool: str) -> None:
-    start_fragile(pool=pool)
+    worker = start_fragile(pool=pool)
     result = fault_tasks.busy.delay(owner.pk, f"busy {pool}")
     seen(result.id, "ran")
     started = row(result.id).started
@@ -189,6 +189,7 @@ def test_a_task_is_not_lost_while_its_worker_lives(start_fragile: StartFragile, 
     open_gate(f"busy {pool}")
 
     assert at_rest(result.id).state == State.SUCCEEDED
+    worker.stop()
 
 
 def test_a_worker_that_was_only_frozen_puts_its_task_back(start_fragile: StartFragile, owner: User) -> None:

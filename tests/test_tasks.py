@@ -326,3 +326,57 @@ def test_the_purge_deletes_what_is_past_its_age_whatever_its_state(
 
     assert list(UserTaskStatus.objects.values_list("task_id", flat=True)) == ["young"]
     assert not models.UserTaskArtifact.objects.exists()
+
+
+class Forgetful(UserTask):
+    """A task whose name and steps cannot be told."""
+
+    abstract = True
+
+    @classmethod
+    def generate_name(cls, arguments_dict: dict[str, Any]) -> str:
+        raise LookupError("gone")
+
+    @staticmethod
+    def calculate_total_steps(arguments_dict: dict[str, Any]) -> int:
+        raise LookupError("gone")
+
+
+@shared_task(base=Forgetful, bind=True)
+def forgetful(self: UserTask, user_id: int) -> str:
+    return "ran"
+
+
+def test_a_task_whose_hooks_fail_runs_all_the_same(owner: User, make_status: Callable[..., UserTaskStatus]) -> None:
+    assert forgetful.apply(args=(owner.pk,)).get() == "ran"
+
+    retried = make_status(state="Retrying", total_steps=4, started=timezone.now())
+    assert forgetful.apply(args=(owner.pk,), task_id=retried.task_id).get() == "ran"
+    assert UserTaskStatus.objects.get(pk=retried.pk).total_steps == 4
+
+
+def test_a_message_that_is_delivered_again_after_the_end_counts_no_steps(
+    owner: User, make_status: Callable[..., UserTaskStatus]
+) -> None:
+    done = make_status(task_class=stepping.name, state="Succeeded", completed_steps=3, total_steps=3)
+    UserTaskStatus.objects.filter(pk=done.pk).update(started=timezone.now(), finished=timezone.now())
+
+    stepping.apply(args=(owner.pk,), task_id=done.task_id)
+
+    found = UserTaskStatus.objects.get(pk=done.pk)
+    assert (found.state, found.completed_steps, found.total_steps) == ("Succeeded", 3, 3)
+
+
+@shared_task(base=UserTask, bind=True)
+def stepping(self: UserTask, user_id: int) -> None:
+    self.status.increment_total_steps(2)
+    for _ in range(3):
+        self.status.increment_completed_steps()
+
+
+def test_one_expected_exception_may_stand_alone() -> None:
+    class Alone(UserTask):
+        throws = KeyError  # type: ignore[assignment]  # Celery takes it
+
+    expected: Any = Alone.throws
+    assert expected == (KeyError, TaskCanceledException)

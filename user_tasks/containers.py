@@ -69,7 +69,8 @@ def root(status: UserTaskStatus) -> UserTaskStatus:
 def join(container: UserTaskStatus, total_steps: int) -> None:
     """Count new members in; a container that had succeeded without them is open again, a canceled one cancels them."""
     with_ancestors(container).reopen(total_steps)
-    if container.state == states.State.CANCELED:
+    # Whoever cancels it from now on sees the new members.
+    if row(container).filter(state=states.State.CANCELED).exists():
         cancel_members(container)
 
 
@@ -92,6 +93,12 @@ def settle_without(member: UserTaskStatus) -> None:
     for container in ancestors(member):
         if not row(container).unfinished().exists() or not settle_container(container):
             return
+
+
+def lock_from_the_top(status: UserTaskStatus) -> None:
+    """Lock a status after its containers, inside a transaction that will write them in another order."""
+    if transaction.get_connection(database(status)).in_atomic_block:
+        with_ancestors(status).lock()
 
 
 def start_waiting(status: UserTaskStatus) -> None:
@@ -230,9 +237,9 @@ def cancel_container(container: UserTaskStatus) -> None:
 def cancel_waiting(statuses: UserTaskStatusQuerySet) -> None:
     """Cancel those that no worker executes, and tell their queue and the world."""
     every = UserTaskStatusQuerySet(statuses.model, using=statuses.db)
-    while keys := list(statuses.waiting().values_list("pk", flat=True)[:BATCH]):
+    while keys := list(statuses.waiting().order_by("pk").values_list("pk", flat=True)[:BATCH]):
         with transaction.atomic(using=statuses.db):
-            waiting = every.filter(pk__in=keys).waiting()
+            waiting = every.with_keys(keys).waiting()
             waiting.lock()
             found = list(waiting.values_list("pk", "task_id", "due"))
             canceled = every.filter(pk__in=[pk for pk, _task_id, _due in found])

@@ -18,7 +18,6 @@ from typing import Any
 
 from celery import Celery, Task, chord, group, uuid
 from django.db import transaction
-from kombu.exceptions import OperationalError
 from kombu.utils.functional import maybe_list
 
 from . import publishing, recording
@@ -58,7 +57,7 @@ def on_commit(message: Message, send: Callable[[], object]) -> None:
         with publishing.recorded_already(recorded), _set(_leaves_at_once):
             try:
                 send()
-            except OperationalError:
+            except Exception:
                 recording.unsent([message.task_id])
                 raise
 

@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import canvas, recording, transitions
 from .calls import TrackedTask, arguments_of, describe, user_id_of
 from .exceptions import TaskCanceledException
+from .heartbeat import heart
 from .models import NAME_LENGTH, UserTaskStatus
 from .recording import Description
-from .states import State
+from .states import State, is_final
 from .texts import shorten
 from .utils import Message
+
+logger = logging.getLogger(__name__)
 
 
 def begin(task: TrackedTask, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> UserTaskStatus:
     """Record that a worker begins to execute a task, and return its status."""
-    status = recording.started(task_id, lambda: describe(task, arguments_of(task, args, kwargs)).total_steps)
+    status = recording.started(task_id, lambda: _total_steps(task, args, kwargs))
     if status is None:
         status = recorded_late(task, task_id, args, kwargs)
         transitions.execute(status, lambda: status.total_steps)
+    status.is_repeated = is_final(status.state) and status.finished is not None
     return status
+
+
+def _total_steps(task: TrackedTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int | None:
+    """Return how many steps the task says that it has; None where its hook fails, lest that keeps it from running."""
+    try:
+        return int(task.calculate_total_steps(arguments_of(task, args, kwargs)))
+    except Exception:
+        logger.exception("The steps of task %s could not be counted.", task.name)
+        return None
+
+
+def keep_alive(request: Any) -> None:
+    """Beat for the execution of a request from now on."""
+    status = getattr(request, "user_task_status", None)
+    if isinstance(status, UserTaskStatus) and not is_final(status.state) and not request.is_eager:
+        heart.take(status.pk)
 
 
 def recorded_late(task: TrackedTask, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> UserTaskStatus:

@@ -71,12 +71,12 @@ class Heart:
 
 
 def _leave_signals_to_the_main_thread() -> None:
-    """Block all signals in this thread.
+    """Block all signals in this thread, unless it is none of the system's, as under gevent.
 
     A process that Celery terminates blocks SIGTERM in its main thread while it holds the lock of the pool's results; a
     thread that takes the signal instead ends the process with that lock, and no other process of the pool gets it.
     """
-    if hasattr(signal, "pthread_sigmask"):
+    if hasattr(signal, "pthread_sigmask") and threading.get_native_id() != threading.main_thread().native_id:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 

@@ -13,7 +13,7 @@ from . import transitions
 from .conf import settings
 from .models import UserTaskStatus
 from .querysets import WITH_CONTAINERS
-from .states import State
+from .states import is_final
 
 if TYPE_CHECKING:
     from .querysets import UserTaskStatusQuerySet
@@ -57,6 +57,6 @@ def _fail_all(tasks: UserTaskStatusQuerySet, text: str) -> int:
 
 
 def _fail(status: UserTaskStatus, text: str) -> bool:
-    if status.state == State.CANCELED:
+    if is_final(status.state):
         return transitions.end(status)
     return transitions.lose(status, text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -97,6 +98,9 @@ class UserTaskStatus(TimeStampedModel):
     )
 
     objects = UserTaskStatusQuerySet.as_manager()
+
+    is_repeated = False
+    """Whether this stands for an execution that began when the task was at rest already."""
 
     is_detached = False
     """Whether this stands for a call that has no row, and never will: nothing that is done to it is stored."""
@@ -210,9 +214,10 @@ class UserTaskStatus(TimeStampedModel):
         def move() -> None:
             transitions.refresh(self)
             transition(self, *args)
-            transitions.refresh(self)
 
-        outages.survive(move, containers.database(self))
+        database = containers.database(self)
+        outages.survive(move, database)
+        outages.survive(partial(transitions.refresh, self), database)
 
 
 class ArtifactFile(FieldFile):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from . import user_task_stopped, user_tasks_revoked
+from . import outages, user_task_stopped, user_tasks_revoked
 
 if TYPE_CHECKING:
     from .querysets import UserTaskStatusQuerySet
@@ -15,7 +15,7 @@ def stopped(statuses: UserTaskStatusQuerySet) -> None:
     """Send `user_task_stopped` for each of the statuses, freshly read; no query where nobody listens."""
     model = statuses.model
     if user_task_stopped.has_listeners(model):
-        for status in statuses:
+        for status in outages.survive(lambda: list(statuses), statuses.db):
             user_task_stopped.send_robust(sender=model, status=status)
 
 

@@ -11,21 +11,22 @@ member is made, others have left.
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
-from celery import chord, current_app, group
+from celery import Celery, chord, current_app, group, uuid
 
 from . import recording
 from .canvas import Branch, Given, Planner
 from .conf import settings
 from .containers import CHAIN, CHORD, GROUP
 from .tasks import has_row, tracked_task
-from .utils import Message
+from .utils import Message, call_message
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,8 @@ _publish_chord = chord.run
 
 
 def instrument() -> None:
-    """Record groups as a whole from now on, and check them and chords where errors are to reach the caller."""
+    """Record groups as a whole from now on, and what could not be sent; check groups and chords where that is asked."""
+    Celery.send_task = _telling(Celery.send_task)  # type: ignore[method-assign]
     group._apply_tasks = _recording_first  # type: ignore[attr-defined]  # not in the stubs
     chord.run = _checking_first  # type: ignore[method-assign]
 
@@ -59,6 +61,24 @@ def record(message: Message) -> None:
     if branch.nodes and not message.retries:
         parent_id = message.parent_id or (request.id if request else None)
         _record(planner, branch, parent_id, request, [(message.task, message.args, message.kwargs)])
+
+
+def unsent(message: Message) -> None:
+    """Record that a message could not be sent: its own task fails, and so does what it would have led to.
+
+    A running task that could not publish its own retry or replacement reports that itself.
+    """
+    request = _current_request()
+    if request is not None and request.id == message.task_id:
+        return
+    try:
+        nodes = _planner(request).message(message).nodes
+        leaving = [node.task_id for node in nodes if node.due]
+        recording.unsent(leaving)
+        if not leaving:
+            recording.broken([node.task_id for node in nodes], str(recording.UNSENT))
+    except Exception:
+        logger.exception("That task %s could not be sent could not be recorded.", message.task_id)
 
 
 @contextmanager
@@ -132,8 +152,44 @@ def _recording_first(self: group, tasks: Any, *positional: Any, **options: Any) 
     ids = _NOTHING
     if settings.USER_TASKS_RECORD_GROUPS and prepared:
         ids = _record_group(prepared, options)
+    sent = 0
     with recorded_already(ids):
-        yield from _publish_members(self, iter(prepared), *positional, **options)
+        try:
+            for result in _publish_members(self, iter(prepared), *positional, **options):
+                sent += 1
+                yield result
+        except Exception:
+            _give_up([signature for signature, *_ in prepared[sent:]], options)
+            raise
+
+
+def _give_up(signatures: list[Any], options: Mapping[str, Any]) -> None:
+    """Record that the rest of a group could not be sent."""
+    try:
+        given = Given(options.get("args") or (), options.get("kwargs") or {})
+        nodes = _planner(_current_request()).group("unsent", signatures, given, None).nodes
+        recording.unsent(node.task_id for node in nodes if node.due)
+    except Exception:
+        logger.exception("That %d members of a group could not be sent could not be recorded.", len(signatures))
+
+
+def _telling(send: Callable[..., Any]) -> Callable[..., Any]:
+    parameters = inspect.signature(send)
+    place = list(parameters.parameters).index("task_id") - 2
+
+    @wraps(send)
+    def send_task(self: Any, name: str, *args: Any, **options: Any) -> Any:
+        if len(args) <= place and not options.get("task_id"):
+            options["task_id"] = uuid()
+        try:
+            return send(self, name, *args, **options)
+        except Exception:
+            call = parameters.bind(self, name, *args, **options).arguments
+            call |= call.pop("options", {})
+            unsent(call_message(name, call.get("args"), call.get("kwargs"), call))
+            raise
+
+    return send_task
 
 
 def _record_group(prepared: list[Any], options: dict[str, Any]) -> frozenset[str]:

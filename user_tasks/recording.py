@@ -12,7 +12,7 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db import DataError, IntegrityError, OperationalError, connection, router, transaction
 from django.utils import timezone
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _
 
 from . import containers, outages, texts, transitions
 from .models import NAME_LENGTH, TASK_CLASS_LENGTH, UserTaskStatus
@@ -44,6 +44,8 @@ class Node:
 Plan = Sequence[Node]
 """A tree, each container before its members."""
 
+
+UNSENT = _("The task could not be handed over to a worker.")
 
 TRIES = 4
 """How often a plan is recorded that others record too, at the same moment."""
@@ -111,7 +113,7 @@ def joined(task_id: str, plan: Plan) -> None:
 def unsent(task_ids: Iterable[str]) -> None:
     """Record that the messages of tasks could not be sent; should one arrive all the same, its task is put back."""
     for status in _stored().filter(task_id__in=list(task_ids)).waiting().leaves():
-        transitions.lose(status, _("The task could not be handed over to a worker."))
+        transitions.lose(status, str(UNSENT))
 
 
 def requeued(task_id: str) -> None:
@@ -128,15 +130,14 @@ def broken(task_ids: Iterable[str], message: Any) -> None:
         transitions.give_up(status, texts.error_text(message))
 
 
-def started(task_id: str, total_steps: Callable[[], int] | None = None) -> UserTaskStatus | None:
+def started(task_id: str, total_steps: Callable[[], int | None] | None = None) -> UserTaskStatus | None:
     """Record that a worker begins to execute a task; return its status, in whatever state that is, or None.
 
     `total_steps` tells how many steps there are, if an earlier execution has to be taken back; without it they stay.
     """
     status = _reported(task_id)
     if status is not None:
-        total = status.total_steps
-        transitions.execute(status, total_steps or (lambda: total))
+        transitions.execute(status, total_steps or (lambda: None))
     return status
 
 
@@ -152,7 +153,7 @@ def failed(task_id: str, message: Any) -> None:
 
 def retrying(task_id: str, due: datetime | None = None) -> bool:
     """Record that a task will be tried again, at `due` at the earliest; tell whether that was not refused."""
-    status = outages.survive(partial(_reported, task_id))
+    status = _reported(task_id)
     return status is not None and transitions.retry(status, due)
 
 
@@ -185,7 +186,7 @@ def _end(task_id: str, move: Callable[[UserTaskStatus], bool]) -> None:
 
 def _reported(task_id: str) -> UserTaskStatus | None:
     """Return the status of a task that somebody reports on, so that it is not lost."""
-    status = status_of(task_id)
+    status = outages.survive(partial(status_of, task_id))
     if status is not None and status.lost:
         transitions.revive(status)
     return status

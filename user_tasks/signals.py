@@ -26,13 +26,12 @@ from django.db import close_old_connections, transaction
 from django.dispatch import receiver
 from django.utils.translation import gettext as _
 
-from . import publishing, recording, user_task_stopped, user_tasks_revoked
+from . import outages, publishing, recording, user_task_stopped, user_tasks_revoked
 from .canvas import Planner
-from .executions import begin
+from .executions import begin, keep_alive
 from .explanations import explain
 from .heartbeat import heart
 from .models import UserTaskStatus
-from .states import is_final
 from .tasks import UserTaskMixin, has_row, tracked_task
 from .texts import exception_text
 from .utils import read_message, request_message
@@ -72,11 +71,12 @@ def start_user_task(
     _close_obsolete_connections()
     if task_id is None or isinstance(sender, type):
         return
+    outages.begin_execution()
     if isinstance(sender, UserTaskMixin):
         sender.request.user_task_status = begin(sender, task_id, args or (), kwargs or {})
     elif has_row(sender, _request_of(sender)):
         sender.request.user_task_status = recording.started(task_id)
-    _beat_for(_request_of(sender))
+    keep_alive(_request_of(sender))
 
 
 @task_success.connect
@@ -123,6 +123,13 @@ def end_user_task(
     sender: Any = None, task_id: str | None = None, state: Any = None, retval: Any = None, **_kwargs: Any
 ) -> None:
     """Bring an execution to its end that Celery reports by none of the signals above."""
+    try:
+        _end_execution(sender, task_id, state, retval)
+    finally:
+        outages.end_execution()
+
+
+def _end_execution(sender: Any, task_id: str | None, state: Any, retval: Any) -> None:
     request = _request_of(sender)
     status = getattr(request, "user_task_status", None)
     if isinstance(status, UserTaskStatus) and not request.is_eager:
@@ -139,12 +146,6 @@ def end_user_task(
         recording.failed(task_id, _("The task ended without a result."))
     else:
         recording.ended(task_id)
-
-
-def _beat_for(request: Any) -> None:
-    status = getattr(request, "user_task_status", None)
-    if isinstance(status, UserTaskStatus) and not is_final(status.state) and not request.is_eager:
-        heart.take(status.pk)
 
 
 def _request_of(sender: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from celery import current_app, shared_task, uuid
 from celery.contrib.django.task import DjangoTask
 from celery.result import AsyncResult
-from kombu.exceptions import OperationalError
+from django.db import DatabaseError, InterfaceError
 
 from . import canvas, executions, losses, outages, recording, removal
 from .calls import signature_of
@@ -19,6 +20,8 @@ from .explanations import explain
 from .models import UserTaskStatus
 from .states import State
 from .utils import call_message
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["UserTask", "UserTaskMixin", "UserTaskStatus", "purge_old_user_tasks", "tracked_task"]
 
@@ -39,29 +42,27 @@ def _halting(hook: Callable[..., Any]) -> Callable[..., Any]:
 def _begin_if_tracked(
     task: UserTaskMixin, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> UserTaskStatus | None:
-    """Begin what the receiver of ``task_prerun`` could not; a call that names no user runs untracked."""
+    """Begin what the receiver of ``task_prerun`` could not; a call that names no user, or no name, runs untracked."""
     try:
         task.request.user_task_status = status = executions.begin(task, task_id, args, kwargs)
-    except TypeError:
+    except (TaskCanceledException, DatabaseError, InterfaceError):
+        raise
+    except Exception as error:  # noqa: BLE001 - the project's own hooks may raise anything
+        logger.warning("Task %s runs without a status: %s", task_id, error)
         return None
+    executions.keep_alive(task.request)
     return status
 
 
 def _checking(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """Publish only what says who triggered it, where the project asks for that; record that it could not be sent."""
+    """Publish only what says who triggered it, where the project asks for that."""
 
     @wraps(hook)
     def apply_async(self: UserTaskMixin, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
         if settings.USER_TASKS_STRICT_PUBLISH:
             plan = canvas.Planner(tracked_task).message(call_message(self.name, args, kwargs, options))
             recording.check_users({node.user_id for node in plan.nodes})
-        if not rest and not options.get("task_id"):
-            options["task_id"] = uuid()
-        try:
-            return hook(self, args, kwargs, *rest, **options)
-        except OperationalError:
-            recording.unsent([rest[0] if rest else options["task_id"]])
-            raise
+        return hook(self, args, kwargs, *rest, **options)
 
     return _marked(apply_async)
 
@@ -91,6 +92,7 @@ class UserTaskMixin:
             if own is not None and not hasattr(own, "guarded_by_user_tasks"):
                 setattr(cls, hook, guard(own))
         expected = getattr(cls, "throws", ())
+        expected = expected if isinstance(expected, tuple) else (expected,)
         if TaskCanceledException not in expected:
             cls.throws = (*expected, TaskCanceledException)
 
@@ -139,6 +141,7 @@ class UserTaskMixin:
             if getattr(request, "user_task_status", None) is not None:
                 raise TaskCanceledException(f"The status of task {request.id} has been deleted.")
             status = executions.recorded_late(self, request.id, request.args or (), request.kwargs or {})
+        status.is_repeated = getattr(getattr(request, "user_task_status", None), "is_repeated", False)
         request.user_task_status = status
         return status
 

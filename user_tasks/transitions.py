@@ -65,7 +65,12 @@ def halt_if_canceled(status: UserTaskStatus) -> None:
 
 
 def add_steps(status: UserTaskStatus, completed: int = 0, total: int = 0) -> None:
-    """Add steps to a status and its containers, once, even if the database goes away meanwhile."""
+    """Add steps to a status and its containers, once, even if the database goes away meanwhile.
+
+    None are added by an execution that began after the end of the task, as a message may be delivered again.
+    """
+    if status.is_repeated:
+        return
     expected = (status.completed_steps + completed, status.total_steps + total)
     tried = False
 
@@ -88,18 +93,18 @@ def start(status: UserTaskStatus) -> bool:
     return moved
 
 
-def execute(status: UserTaskStatus, total_steps: Callable[[], int]) -> bool:
+def execute(status: UserTaskStatus, total_steps: Callable[[], int | None]) -> bool:
     """Enter In Progress in a worker; what an earlier execution of the same message recorded begins again.
 
-    `total_steps` tells, where that is needed, how many steps there are before any is added.
+    `total_steps` tells, where that is needed, how many steps there are before any is added, or None to keep them.
     """
     executed_before = status.started is not None or status.state == State.RETRYING
     redelivered = executed_before and status.state not in WAITING
     if executed_before and not is_final(status.state):
         _take_back_steps(status)
-        added = status.total_steps - total_steps()
-        if added:
-            add_steps(status, total=-added)
+        steps = total_steps()
+        if steps not in (None, status.total_steps):
+            add_steps(status, total=steps - status.total_steps)
     now = timezone.now()
     attempts = F("attempts") + (1 if redelivered else 0)
     moved = row(status).move(State.IN_PROGRESS, started=now, heartbeat=now, attempts=attempts)
@@ -183,6 +188,7 @@ def retry(status: UserTaskStatus, due: datetime | None = None) -> bool:
 
 def cancel(status: UserTaskStatus, terminate: bool = False) -> bool:
     """Enter Canceled: at rest at once if no worker executes it, else as soon as its worker stops."""
+    containers.lock_from_the_top(status)
     if status.is_container:
         return _cancel_container(status, terminate)
     if row(status).filter(state__in=WAITING).move(State.CANCELED, finished=timezone.now()):
@@ -263,6 +269,7 @@ def _fail(
     status: UserTaskStatus, text: str | None, failing: UserTaskStatusQuerySet | None = None, **values: Any
 ) -> bool:
     failing = row(status) if failing is None else failing
+    containers.lock_from_the_top(status)
     with transaction.atomic(using=containers.database(status)):
         moved = failing.move(State.FAILED, finished=timezone.now(), **values)
         # Celery reports a hard time limit twice.
@@ -270,8 +277,9 @@ def _fail(
             containers.add_error(status, text)
     if moved:
         status.state = State.FAILED.value
+        notifications.stopped(row(status))
         containers.fail(status, text)
-        _stopped(status, State.FAILED)
+        containers.settle(status)
     return moved
 
 

@@ -167,6 +167,7 @@ def test_each_form_runs_to_its_end(start: Start, protocol: int, gate: str, form:
         assert repeated or "replacing" in form.code or set(workflow.executed().values()) <= {1}
 
 
+@pytest.mark.embedded
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("form", [form for form in FORMS if form.at_once][::4], ids=str)
 def test_groups_recorded_member_by_member_end_well(start: Start, settings: Any, protocol: int, form: Form) -> None:

@@ -13,7 +13,7 @@ sys.path[:0] = [str(DOCS.parent), str(DOCS.parent / "tests"), str(DOCS)]
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "test_settings")
 django.setup()
 
-from user_tasks import __version__  # noqa: E402 (after Django's set-up)
+from user_tasks import __version__  # noqa: E402 - needs Django to be set up
 
 project = "django-user-tasks"
 author = "The django-user-tasks contributors"

@@ -59,7 +59,7 @@ def guided(self: UserTask, user_id: Any, name: str, steps: int = 4, user_task_na
         done = len(lines)
         if self.status.state == UserTaskStatus.CANCELED:
             raise TaskCanceledException(f"{name} has been canceled.")
-        time.sleep(0.02)
+        time.sleep(0.02)  # between two looks at the orders
     raise TimeoutError(f"{name} was not told to return.")
 
 

@@ -118,5 +118,5 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """Return what the browser has complained about since it was last asked, such as violations of the policy."""
-        entries: list[dict[str, Any]] = self.driver.get_log("browser")  # type: ignore[no-untyped-call]  # in Selenium
+        entries: list[dict[str, Any]] = self.driver.get_log("browser")  # type: ignore[no-untyped-call]  # Selenium does not annotate it
         return [str(entry["message"]) for entry in entries if entry["level"] in {"WARNING", "SEVERE"}]

@@ -37,7 +37,7 @@ def pass_gate(name: str) -> None:
     while not gate(name).exists():
         if time.monotonic() > deadline:
             raise AssertionError(f"Nobody has opened the gate {name}.")
-        time.sleep(0.02)
+        time.sleep(0.02)  # between two looks at the gate
 
 
 def walk(task: Any, gates: list[str]) -> int:
@@ -148,7 +148,7 @@ def unsteady(self: Any, user_id: Any, seed: int) -> None:
     self.status.increment_total_steps(steps)
     for _ in range(steps):
         self.status.increment_completed_steps()
-        time.sleep(dice.random() / 50)
+        time.sleep(dice.random() / 50)  # what a step does; a fault may come in the midst of it
     fate = dice.random()
     if fate < 0.05:
         raise ValueError("bad row")

@@ -42,10 +42,7 @@ def start(workers: Workers, publish_to: Callable[[Route], None], owner: User) ->
     yield start_
     for name in started:
         tell(name, "return")
-    unfinished = UserTaskStatus.objects.unfinished()
-    deadline = time.monotonic() + 60
-    while unfinished.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: not UserTaskStatus.objects.unfinished().exists(), "The end of what was started")
 
 
 def status_of(name: str) -> UserTaskStatus:

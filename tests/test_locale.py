@@ -120,7 +120,7 @@ def plural_index(folder: Path, language: str) -> Callable[[int], int]:
     compiled = BytesIO()
     write_mo(compiled, catalog(folder, language))
     compiled.seek(0)
-    return GNUTranslations(compiled).plural  # type: ignore[attr-defined,no-any-return]  # set while it is read
+    return GNUTranslations(compiled).plural  # type: ignore[attr-defined,no-any-return]  # an attribute that gettext sets while it reads
 
 
 def code_of(language: str) -> str:

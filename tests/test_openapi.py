@@ -14,7 +14,7 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import extend_schema
 from drf_spectacular.validation import validate_schema
-from jsonschema import Draft4Validator, FormatChecker  # type: ignore[import-untyped]  # has none
+from jsonschema import Draft4Validator, FormatChecker
 from pytest_django import Settings
 from rest_framework import serializers
 from rest_framework.decorators import action

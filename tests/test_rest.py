@@ -17,7 +17,7 @@ from user_tasks.models import UserTaskArtifact, UserTaskStatus
 from user_tasks.rules import add_rules
 from user_tasks.serializers import ArtifactSerializer, StatusSerializer
 
-S3 = {
+S3: dict[str, Any] = {
     "BACKEND": "storages.backends.s3.S3Storage",
     "OPTIONS": {"bucket_name": "outputs", "access_key": "key", "secret_key": "secret", "region_name": "eu-west-1"},
 }
@@ -298,7 +298,7 @@ def test_tags_differ_by_language_host_and_time_zone(mine: Client, status: UserTa
 def test_a_file_with_a_signed_url_has_no_tag(
     mine: Client, artifact: UserTaskArtifact, settings: Settings, signed: bool
 ) -> None:
-    storage = {**S3, "OPTIONS": {**S3["OPTIONS"], "querystring_auth": signed}}  # type: ignore[dict-item]  # nested
+    storage = {**S3, "OPTIONS": {**S3["OPTIONS"], "querystring_auth": signed}}
     settings.STORAGES = {**settings.STORAGES, "user_task_artifacts": storage}
     UserTaskArtifact.objects.update(file="rows.csv")
     response = mine.get(detail(artifact), headers={"If-None-Match": "*"})

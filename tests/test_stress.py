@@ -112,7 +112,7 @@ def test_no_row_lies_whatever_happens(
         if dice.random() < 0.02 and faults["processes killed"] < TASKS / 20:
             disturb(workers[1:], dice, faults)
         faults["tasks found lost"] += losses.fail_lost()
-        time.sleep(0.1)
+        time.sleep(0.1)  # the interval of the schedule that this loop stands for
 
     rows = list(UserTaskStatus.objects.all())
     states = Counter(row.state for row in rows if not row.is_container)

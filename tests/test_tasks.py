@@ -376,7 +376,7 @@ def stepping(self: UserTask, user_id: int) -> None:
 
 def test_one_expected_exception_may_stand_alone() -> None:
     class Alone(UserTask):
-        throws = KeyError  # type: ignore[assignment]  # Celery takes it
+        throws = KeyError  # type: ignore[assignment]  # Celery takes a single class too
 
     expected: Any = Alone.throws
     assert expected == (KeyError, TaskCanceledException)

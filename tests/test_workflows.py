@@ -602,6 +602,6 @@ def test_a_task_that_is_called_for_each_of_many_items_has_no_row(start: Start, o
     calls[call].apply_async()
 
     for _pk, name in items:
-        wait_for(lambda name=name: notes(name), f"The call of {name}")  # type: ignore[misc]  # bound at once
+        wait_for(lambda name=name: notes(name), f"The call of {name}")  # type: ignore[misc]  # mypy infers no default of a lambda
         assert notes(name) == [f"called as {name}, In Progress"]
     assert not UserTaskStatus.objects.exists()

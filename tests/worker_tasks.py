@@ -199,7 +199,7 @@ def waiting(self: UserTask, user_id: int, previous: Any = None) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         self.status.increment_completed_steps()
-        time.sleep(0.05)
+        time.sleep(0.05)  # what a step does
 
 
 @shared_task(base=UserTask, bind=True)
@@ -235,7 +235,7 @@ def part(self: Labeled, *results: Any, user_id: int, label: str, end: str = "", 
     deadline = time.monotonic() + 60
     while end == "wait" and time.monotonic() < deadline:
         self.status.set_state(f"Waiting in {label}")
-        time.sleep(0.05)
+        time.sleep(0.05)  # between two looks at whether it is canceled
     return label
 
 
@@ -247,13 +247,13 @@ def ordinary(*results: Any) -> str:
 @shared_task(base=UserTask, bind=True, time_limit=1)
 def too_slow(self: UserTask, user_id: int) -> None:
     note(self.request.id, "ran")
-    time.sleep(60)
+    time.sleep(60)  # past its limit
 
 
 @shared_task(base=UserTask, bind=True, soft_time_limit=1)
 def rather_slow(self: UserTask, user_id: int) -> None:
     note(self.request.id, "ran")
-    time.sleep(60)
+    time.sleep(60)  # past its limit
 
 
 @shared_task(base=UserTask, bind=True)

@@ -36,7 +36,7 @@ def wait_for(condition: Callable[[], Result], what: str = "The condition") -> Re
     deadline = time.monotonic() + PATIENCE
     while not (result := condition()):
         assert time.monotonic() < deadline, f"{what} was not met within {PATIENCE} seconds."
-        time.sleep(0.02)
+        time.sleep(0.02)  # between two looks; what is waited for is in other processes
     return result
 
 

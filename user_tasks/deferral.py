@@ -39,11 +39,11 @@ _CONNECTIONS = ("producer", "publisher", "connection")
 
 def instrument() -> None:
     """Let plain calls wait for the transaction from now on, where the project wants that."""
-    Celery.send_task = _sending_later(Celery.send_task)  # type: ignore[method-assign]
+    Celery.send_task = _sending_later(Celery.send_task)  # type: ignore[method-assign]  # that is instrumenting
     group._apply_tasks = _members_waiting(group._apply_tasks)  # type: ignore[attr-defined]  # not in the stubs
-    chord.run = _chord_waiting(chord.run)  # type: ignore[method-assign]
-    Task.retry = _at_once(Task.retry)  # type: ignore[method-assign]
-    Task.replace = _at_once(Task.replace)  # type: ignore[method-assign]
+    chord.run = _chord_waiting(chord.run)  # type: ignore[method-assign]  # that is instrumenting
+    Task.retry = _at_once(Task.retry)  # type: ignore[method-assign]  # that is instrumenting
+    Task.replace = _at_once(Task.replace)  # type: ignore[method-assign]  # that is instrumenting
 
 
 def on_commit(message: Message, send: Callable[[], object]) -> None:

@@ -57,5 +57,6 @@ def survive(operation: Callable[[], Result], using: str | None = None) -> Result
             if connection.in_atomic_block or not _is_executing() or time.monotonic() > deadline:
                 raise
             connection.close()
+            # Nobody tells when a database is back.
             time.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
             tries += 1

@@ -38,9 +38,9 @@ _publish_chord = chord.run
 
 def instrument() -> None:
     """Record groups as a whole from now on, and what could not be sent; check groups and chords where that is asked."""
-    Celery.send_task = _telling(Celery.send_task)  # type: ignore[method-assign]
+    Celery.send_task = _telling(Celery.send_task)  # type: ignore[method-assign]  # that is instrumenting
     group._apply_tasks = _recording_first  # type: ignore[attr-defined]  # not in the stubs
-    chord.run = _checking_first  # type: ignore[method-assign]
+    chord.run = _checking_first  # type: ignore[method-assign]  # that is instrumenting
 
 
 def record(message: Message) -> None:

@@ -107,8 +107,8 @@ class UserTaskStatusQuerySet(models.QuerySet["UserTaskStatus"]):
         if database.vendor != "postgresql" or len(keys) < 2:
             return self.filter(pk__in=keys)
         table = database.ops.quote_name(self.model._meta.db_table)
-        in_order = f"SELECT id FROM {table} WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"  # noqa: S608 - our own name
-        return self.filter(pk__in=RawSQL(in_order, [keys]))  # noqa: S611 - no text of others in it
+        in_order = f"SELECT id FROM {table} WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"  # noqa: S608 - quoted by Django
+        return self.filter(pk__in=RawSQL(in_order, [keys]))  # noqa: S611 - all values are parameters
 
     def silent_since(self, moment: datetime) -> UserTaskStatusQuerySet:
         """Return tasks that a worker executed, and that have shown no life since `moment`."""

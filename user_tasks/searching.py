@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .querysets import UserTaskStatusQuerySet
 
 
-FIRST, LAST = (moment.replace(tzinfo=UTC) for moment in (datetime.min, datetime.max))  # noqa: DTZ901 - that follows
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 def backends() -> tuple[Any, ...]:

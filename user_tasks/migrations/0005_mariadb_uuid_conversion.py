@@ -41,7 +41,7 @@ def to_char(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
     """Convert native columns; MariaDB writes a uuid with hyphens, for which char(32) has no room."""
     for table in tables(apps, schema_editor, native=True):
         schema_editor.execute(MODIFY.format(table, "char(36)"))
-        schema_editor.execute(f"UPDATE {table} SET uuid = REPLACE(uuid, '-', '')")  # noqa: S608 - our own name
+        schema_editor.execute(f"UPDATE {table} SET uuid = REPLACE(uuid, '-', '')")  # noqa: S608 - the table name is the model's, quoted by Django
         schema_editor.execute(MODIFY.format(table, "char(32)"))
 
 

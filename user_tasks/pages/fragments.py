@@ -35,7 +35,8 @@ def respond(request: HttpRequest, template: str, version: Any, context: Callable
     if response is None:
         response = render(request, template, context())
     response.headers["ETag"] = etag
-    return response  # type: ignore[no-any-return]
+    answer: HttpResponse = response
+    return answer
 
 
 def private(response: HttpResponse) -> HttpResponse:

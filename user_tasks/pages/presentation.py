@@ -32,7 +32,7 @@ LINES_UNFOLDED = 8
 LINKED_SCHEMES = ("http", "https", "ftp", "ftps")
 """What an artifact's URL may lead to; whatever else it says is shown, and not made a link."""
 
-TONES = {
+TONES: dict[str, str] = {
     State.PENDING: "waiting",
     State.RETRYING: "waiting",
     State.SUCCEEDED: "succeeded",
@@ -84,7 +84,7 @@ class Task:
     @property
     def tone(self) -> str:
         """Which of the five ways of looking fits its state."""
-        return TONES.get(self.status.state, "running")  # type: ignore[call-overload,no-any-return]  # str is looked up
+        return TONES.get(self.status.state, "running")
 
     @property
     def is_final(self) -> bool:
@@ -247,7 +247,7 @@ class Output:
     @property
     def text(self) -> str:
         """Its text, as much of it as the page holds."""
-        return str(self.artifact.text_start)  # type: ignore[attr-defined]  # annotated
+        return str(self.artifact.text_start)  # type: ignore[attr-defined]  # by with_text_start
 
     @property
     def is_cut(self) -> bool:
@@ -257,7 +257,7 @@ class Output:
     @property
     def length(self) -> int:
         """The characters of the whole text."""
-        return int(self.artifact.text_length)  # type: ignore[attr-defined]  # annotated
+        return int(self.artifact.text_length)  # type: ignore[attr-defined]  # by with_text_start
 
     @property
     def is_long(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from django.core.paginator import InvalidPage, Page
@@ -51,8 +51,8 @@ def visible(request: HttpRequest, statuses: UserTaskStatusQuerySet, view: Any = 
     """Return those of the statuses that the user may see, which are none without the permission to view any."""
     if not access.allows(request.user, "view", UserTaskStatus):
         return statuses.none()
-    filtered: Any = access.visible_statuses(request, statuses, view)
-    return filtered  # type: ignore[no-any-return]  # filters return what they are given
+    # Filters return the kind of query that they are given.
+    return cast("UserTaskStatusQuerySet", access.visible_statuses(request, statuses, view))
 
 
 def page_of(rows: Any, size: int, number: str | None) -> Page[Any]:
@@ -81,7 +81,7 @@ def outputs(request: HttpRequest, status: UserTaskStatus, size: int, number: str
 def outputs_version(status: UserTaskStatus) -> tuple[Any, ...]:
     """Return what changes with what `outputs` finds."""
     if not status.is_container:
-        return status.artifact_count, status.artifact_modified  # type: ignore[attr-defined]  # annotated
+        return status.artifact_count, status.artifact_modified  # type: ignore[attr-defined]  # by with_artifact_version
     found = UserTaskArtifact.objects.of(status, PARTS_WITH_OUTPUTS)
     return tuple(found.aggregate(Count("pk"), Max("modified")).values())
 

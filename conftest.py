@@ -14,10 +14,12 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection, models
 from django.utils import timezone, translation
+from rules.permissions import permissions
 
 from user_tasks import outages, user_task_stopped, user_tasks_revoked
 from user_tasks.heartbeat import heart
 from user_tasks.models import UserTaskArtifact, UserTaskStatus
+from user_tasks.rules import add_rules
 
 if TYPE_CHECKING:
     from pytest_django import Settings
@@ -49,6 +51,21 @@ def calm_heart() -> Iterator[None]:
     yield
     vars(heart)["_executed"].clear()
     outages._executions.depth = 0
+
+
+@pytest.fixture
+def rule_set() -> Iterator[dict[str, Any]]:
+    """The rules in force, put back afterwards."""
+    before = dict(permissions)
+    yield permissions
+    permissions.clear()
+    permissions.update(before)
+
+
+@pytest.fixture
+def package_rules(rule_set: dict[str, Any]) -> None:
+    """The rules of the package in force, for one test."""
+    add_rules()
 
 
 @pytest.fixture
@@ -316,21 +333,17 @@ def shared_browser(open_browser: Callable[..., Browser]) -> Browser:
 
 
 @pytest.fixture
-def site(transactional_db: None, settings: Settings) -> Iterator[LiveServer]:
+def site(transactional_db: None, settings: Settings, package_rules: None) -> Iterator[LiveServer]:
     """A running site, under a strict policy."""
     from pytest_django.live_server_helper import LiveServer
-    from rules.permissions import permissions
 
     import browser_settings
-    from user_tasks.rules import add_rules
 
     for name in ("ALLOWED_HOSTS", "MIDDLEWARE", "ROOT_URLCONF"):
         setattr(settings, name, getattr(browser_settings, name))
-    add_rules()
     server = LiveServer("localhost")
     yield server
     server.stop()
-    permissions.clear()
 
 
 @pytest.fixture

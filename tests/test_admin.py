@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,12 +14,10 @@ from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from pytest_django import Settings
-from rules.permissions import permissions
 
 from user_tasks.admin import TEXT_SHOWN
 from user_tasks.containers import GROUP
 from user_tasks.models import UserTaskArtifact, UserTaskStatus
-from user_tasks.rules import add_rules
 
 MakeStatus = Callable[..., UserTaskStatus]
 MakeArtifact = Callable[..., UserTaskArtifact]
@@ -65,14 +63,6 @@ def staff(make_user: Callable[..., User], client: Client) -> Callable[..., User]
         return user
 
     return log_in
-
-
-@pytest.fixture
-def registered_rules() -> Iterator[None]:
-    """The package's rules, for one test."""
-    add_rules()
-    yield
-    permissions.clear()
 
 
 @pytest.fixture
@@ -381,7 +371,7 @@ def test_a_file_without_a_url_is_named(
     assert "rows.csv" in text_of(admin_client, page(f"{ARTIFACTS}_change", artifact))
 
 
-@pytest.mark.usefixtures("registered_rules")
+@pytest.mark.usefixtures("package_rules")
 def test_ownership_grants_nothing_here(
     staff: Callable[..., User], client: Client, make_status: MakeStatus, make_artifact: MakeArtifact
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,26 +14,17 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pytest_django.live_server_helper import LiveServer
-from rules.permissions import permissions
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
 from user_tasks.models import UserTaskArtifact, UserTaskStatus
-from user_tasks.rules import add_rules
 
 EXAMPLES = 25
 """Calls of each kind, by each user."""
 
 CHECKS = [not_a_server_error, status_code_conformance, response_schema_conformance]
 
-
-@pytest.fixture(autouse=True)
-def _rules() -> Iterator[None]:
-    before = dict(permissions)
-    add_rules()
-    yield
-    permissions.clear()
-    permissions.update(before)
+pytestmark = pytest.mark.usefixtures("package_rules")
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
-import rules.permissions
 from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
 from django.test import Client
@@ -20,7 +19,6 @@ from pytest_django.live_server_helper import LiveServer
 
 from browsers import NARROW, WIDE, Browser
 from user_tasks.models import UserTaskArtifact, UserTaskStatus
-from user_tasks.rules import add_rules
 
 pytestmark = [pytest.mark.browser, pytest.mark.node]
 
@@ -86,13 +84,11 @@ def path_of(page: str) -> str:
 
 
 @pytest.fixture
-def as_owner(client: Client, owner: User, settings: Settings) -> Iterator[Client]:
+def as_owner(client: Client, owner: User, settings: Settings, package_rules: None) -> Client:
     """A client of the site, logged in as the owner of the statuses."""
     settings.ROOT_URLCONF = "browser_site"
-    add_rules()
     client.force_login(owner)
-    yield client
-    rules.permissions.permissions.clear()
+    return client
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import rules.permissions
 from django.contrib.auth.models import User
 from django.test import Client, RequestFactory
 from django.utils import timezone
@@ -17,7 +16,6 @@ from rest_framework.versioning import URLPathVersioning
 from user_tasks.detailed import CHILDREN_SHOWN, DetailedStatusSerializer
 from user_tasks.models import UserTaskStatus
 from user_tasks.responses import accepted
-from user_tasks.rules import add_rules
 from user_tasks.serializers import StatusSerializer
 
 MakeStatus = Callable[..., UserTaskStatus]
@@ -27,12 +25,10 @@ DETAILED = "user_tasks.detailed.DetailedStatusSerializer"
 
 
 @pytest.fixture
-def as_owner(client: Client, owner: User) -> Iterator[Client]:
+def as_owner(client: Client, owner: User, package_rules: None) -> Client:
     """A client that is logged in as the owner of the statuses, who may see and change what is theirs."""
-    add_rules()
     client.force_login(owner)
-    yield client
-    rules.permissions.permissions.clear()
+    return client
 
 
 @pytest.fixture

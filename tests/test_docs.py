@@ -9,7 +9,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import rules
 from celery import Task
 from django.apps import apps
 from django.contrib.auth.models import Permission, User
@@ -151,13 +150,9 @@ def test_canvas_is_recorded_as_shown(owner: User, code: Block, shown: Block) -> 
 
 
 @pytest.fixture
-def forgotten_rules() -> Iterator[None]:
-    """No rules, neither before nor after the test."""
-    kept = dict(rules.permissions.permissions)
-    rules.permissions.permissions.clear()
-    yield
-    rules.permissions.permissions.clear()
-    rules.permissions.permissions.update(kept)
+def forgotten_rules(rule_set: dict[str, Any]) -> None:
+    """No rules, but those that the test adds."""
+    rule_set.clear()
 
 
 @pytest.mark.usefixtures("forgotten_rules")

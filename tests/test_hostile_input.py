@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,11 +13,9 @@ from django.test import Client
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from rules.permissions import permissions
 from testfixtures import LogCapture
 
 from user_tasks.models import UserTaskArtifact, UserTaskStatus
-from user_tasks.rules import add_rules
 from user_tasks.tasks import UserTask
 
 MakeStatus = Callable[..., UserTaskStatus]
@@ -34,6 +32,8 @@ TEXTS = {
     "emoji": "\U0001f468\u200d\U0001f469" * 1000,
     "empty": "",
 }
+
+pytestmark = pytest.mark.usefixtures("package_rules")
 
 
 @shared_task(base=UserTask)
@@ -59,15 +59,6 @@ class Named(UserTask):
 @shared_task(base=Named)
 def named(user_id: Any, label: str = "empty", steps: Any = 1) -> None:
     """Bear the name of the call."""
-
-
-@pytest.fixture(autouse=True)
-def _rules() -> Iterator[None]:
-    before = dict(permissions)
-    add_rules()
-    yield
-    permissions.clear()
-    permissions.update(before)
 
 
 def shown(client: Client, status: UserTaskStatus) -> dict[str, Any]:

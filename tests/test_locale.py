@@ -26,13 +26,11 @@ from django.urls import reverse
 from django.utils import timezone, translation
 from django.utils.translation.template import templatize
 from pytest_django import Settings
-from rules.permissions import permissions
 
 import user_tasks
 from user_tasks.containers import CHAIN
 from user_tasks.models import UserTaskArtifact, UserTaskStatus
 from user_tasks.pages.views import TaskListView
-from user_tasks.rules import add_rules
 from user_tasks.states import State
 
 MakeStatus = Callable[..., UserTaskStatus]
@@ -253,13 +251,11 @@ def reader(make_user: Callable[..., User]) -> User:
 
 
 @pytest.fixture
-def as_reader(client: Client, reader: User, settings: Settings) -> Iterator[Client]:
+def as_reader(client: Client, reader: User, settings: Settings, package_rules: None) -> Client:
     """A client that is logged in, on a site in many languages."""
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.middleware.locale.LocaleMiddleware"]
-    add_rules()
     client.force_login(reader)
-    yield client
-    permissions.clear()
+    return client
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
@@ -22,7 +22,6 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from user_tasks.models import UserTaskArtifact, UserTaskStatus
 from user_tasks.pages import selection
 from user_tasks.pages.views import StatusView, TaskListView
-from user_tasks.rules import add_rules
 
 MakeStatus = Callable[..., UserTaskStatus]
 MakeArtifact = Callable[..., UserTaskArtifact]
@@ -30,13 +29,7 @@ MakeArtifact = Callable[..., UserTaskArtifact]
 AUTHENTICATION = 2
 """Queries for the session and its user."""
 
-
-@pytest.fixture(autouse=True)
-def ownership() -> Iterator[None]:
-    """Permissions by ownership, as long as a test lasts."""
-    add_rules()
-    yield
-    rules.permissions.permissions.clear()
+pytestmark = pytest.mark.usefixtures("package_rules")
 
 
 @pytest.fixture

@@ -11,10 +11,8 @@ from django.test import Client
 from django.utils import translation
 from django.utils.timezone import localtime
 from pytest_django import DjangoAssertNumQueries, Settings
-from rules.permissions import permissions
 
 from user_tasks.models import UserTaskArtifact, UserTaskStatus
-from user_tasks.rules import add_rules
 from user_tasks.serializers import ArtifactSerializer, StatusSerializer
 
 S3: dict[str, Any] = {
@@ -22,15 +20,7 @@ S3: dict[str, Any] = {
     "OPTIONS": {"bucket_name": "outputs", "access_key": "key", "secret_key": "secret", "region_name": "eu-west-1"},
 }
 
-
-@pytest.fixture(autouse=True)
-def by_ownership() -> Iterator[None]:
-    """The rules of the package in force, and removed afterwards."""
-    before = dict(permissions)
-    add_rules()
-    yield
-    permissions.clear()
-    permissions.update(before)
+pytestmark = pytest.mark.usefixtures("package_rules")
 
 
 @pytest.fixture

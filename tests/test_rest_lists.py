@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -15,22 +15,12 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 from rest_framework.filters import BaseFilterBackend
 from rest_framework.pagination import PageNumberPagination
-from rules.permissions import permissions
 
 from user_tasks.models import UserTaskArtifact, UserTaskStatus
-from user_tasks.rules import add_rules
 
 MOMENT = timezone.now()
 
-
-@pytest.fixture(autouse=True)
-def by_ownership() -> Iterator[None]:
-    """The rules of the package in force, and removed afterwards."""
-    before = dict(permissions)
-    add_rules()
-    yield
-    permissions.clear()
-    permissions.update(before)
+pytestmark = pytest.mark.usefixtures("package_rules")
 
 
 @pytest.fixture

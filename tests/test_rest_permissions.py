@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -55,15 +55,6 @@ def expected_code(actor: str, by_ownership: bool, route: Route, method: str, for
         return codes[method]
     visible = actor == "superuser" or (by_ownership and actor == "owner")
     return codes[method] if visible and form in ("plain", "hex") else 404
-
-
-@pytest.fixture
-def rule_set() -> Iterator[dict[str, Any]]:
-    """The rules in force, put back afterwards."""
-    before = dict(permissions)
-    yield permissions
-    permissions.clear()
-    permissions.update(before)
 
 
 @pytest.fixture(params=["default", "by ownership"])
@@ -157,10 +148,9 @@ def test_pages_and_api_allow_the_same(
 
 @pytest.fixture
 def mine_and_theirs(
-    rule_set: dict[str, Any], client: Client, owner: User, make_status: Callable[..., UserTaskStatus], make_user: Any
+    package_rules: None, client: Client, owner: User, make_status: Callable[..., UserTaskStatus], make_user: Any
 ) -> tuple[UserTaskStatus, UserTaskStatus]:
     """A status of the user who is logged in, and one of somebody else."""
-    add_rules()
     client.force_login(owner, "django.contrib.auth.backends.ModelBackend")
     return make_status(), make_status(user=make_user())
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,10 +14,8 @@ from rest_framework.filters import SearchFilter
 from rest_framework.pagination import LimitOffsetPagination
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.routers import SimpleRouter
-from rules.permissions import permissions
 
 from user_tasks.models import UserTaskArtifact, UserTaskStatus
-from user_tasks.rules import add_rules
 from user_tasks.serializers import ArtifactSerializer, StatusSerializer
 from user_tasks.urls import ROUTER
 from user_tasks.urls import urlpatterns as package_urlpatterns
@@ -101,17 +99,7 @@ router.register("otherwise", FoundOtherwiseViewSet, basename="otherwise")
 without_filters = StatusViewSet.as_view({"get": "list"}, filter_backends=(), pagination_class=None)
 urlpatterns = [*package_urlpatterns, *router.urls, path("unfiltered/", without_filters)]
 
-pytestmark = pytest.mark.urls(__name__)
-
-
-@pytest.fixture(autouse=True)
-def by_ownership() -> Iterator[None]:
-    """The rules of the package in force, and removed afterwards."""
-    before = dict(permissions)
-    add_rules()
-    yield
-    permissions.clear()
-    permissions.update(before)
+pytestmark = [pytest.mark.urls(__name__), pytest.mark.usefixtures("package_rules")]
 
 
 @pytest.fixture

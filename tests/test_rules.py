@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
 from pytest_django import DjangoAssertNumQueries
-from rules.permissions import permissions
 
 from user_tasks.models import UserTaskArtifact, UserTaskStatus
 from user_tasks.rules import (
@@ -22,13 +21,9 @@ ONLY_SUPERUSERS_MAY = {"change_usertaskstatus", "change_usertaskartifact", "dele
 
 
 @pytest.fixture(autouse=True)
-def no_rules() -> Iterator[None]:
-    """No rules in force, and those that were put back afterwards."""
-    before = dict(permissions)
-    permissions.clear()
-    yield
-    permissions.clear()
-    permissions.update(before)
+def no_rules(rule_set: dict[str, Any]) -> None:
+    """No rules in force."""
+    rule_set.clear()
 
 
 @pytest.fixture

@@ -15,7 +15,9 @@ class UserTasksConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect the receivers of Celery's signals, and to how it publishes."""
-        from . import checks, deferral, publishing, signals  # noqa: F401 - some register themselves when imported
+        # Some of these register themselves when they are imported.
+        from . import checks, deferral, publishing, signals, stored_files, task_checks  # noqa: F401 - see above
 
         publishing.instrument()
         deferral.instrument()
+        stored_files.follow_users()

@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from .calls import Lookup, TrackedTask, arguments_of, describe, user_id_of
+from .conf import settings
 from .containers import CHAIN, CHORD, GROUP
 from .recording import Description, Node
 from .utils import Message, callbacks_of, last_task, links_after
@@ -167,7 +168,8 @@ class Planner:
             return members
         name = Description(members.name)
         node = Node(task_id, kind, members.nodes[0].user_id, is_container=True, describe=lambda: name)
-        below = (member if member.parent else replace(member, parent=task_id) for member in members.nodes)
+        apart = _apart_from(task_id, members.nodes)
+        below = (member if member.parent else replace(member, parent=task_id) for member in apart)
         return replace(members, nodes=(node, *below))
 
     def _due(self, eta: str | datetime | None, countdown: float | None = None) -> datetime:
@@ -175,7 +177,8 @@ class Planner:
         if isinstance(eta, str):
             eta = parse_datetime(eta)
         if eta is not None:
-            return eta if timezone.is_aware(eta) else timezone.make_aware(eta, UTC)
+            eta = eta if timezone.is_aware(eta) else timezone.make_aware(eta, UTC)
+            return eta if settings.USE_TZ else timezone.make_naive(eta, timezone.get_default_timezone())
         return self.now + timedelta(seconds=countdown or 0)
 
     def _leaf(
@@ -194,6 +197,15 @@ class Planner:
         arguments, user_id = _arguments_and_user(task, possible_args, kwargs, self.user_id)
         node = Node(task_id or task_name, task_name, user_id, due=when, describe=partial(describe, task, arguments))
         return Branch((node,), str(kwargs.get("user_task_name") or ""))
+
+
+def _apart_from(task_id: str, nodes: Sequence[Node]) -> Sequence[Node]:
+    """Give what is in a container of this id another one: before Celery 5.7 a group that ends another has its id."""
+    if all(node.task_id != task_id for node in nodes):
+        return nodes
+    own = _derived(GROUP, task_id) or task_id
+    renamed = (replace(node, task_id=own) if node.task_id == task_id else node for node in nodes)
+    return [replace(node, parent=own) if node.parent == task_id else node for node in renamed]
 
 
 def _possible_args(signature: Any, given: Given | None) -> list[tuple[Any, ...]]:

@@ -37,6 +37,16 @@ class Defaults:
     """Dotted path of the storage class for artifact files, where ``STORAGES["user_task_artifacts"]`` is not set;
     without either, Django's default storage."""
 
+    USER_TASKS_ARTIFACT_MAX_AGE: timedelta | None = None
+    """How long artifacts keep a file that was stored; None keeps it as long as the status."""
+
+    USER_TASKS_INLINE_TYPES: list[str] = []
+    """Content types that browsers show in place rather than save: any of ``application/pdf``, ``image/avif``,
+    ``image/gif``, ``image/jpeg``, ``image/png``, ``image/webp`` and ``text/plain``."""
+
+    USER_TASKS_SENDFILE: bool = False
+    """Let the web server send files that have a path, by django-sendfile2 and its settings."""
+
     USER_TASKS_STRICT_PUBLISH: bool = False
     """Raise the ``TypeError`` about a missing or invalid ``user_id`` in the caller, and send nothing. Without it the
     error is logged and the message sent, untracked."""
@@ -48,6 +58,9 @@ class Defaults:
     USER_TASKS_PUBLISH_ON_COMMIT: bool = False
     """Let plain calls of tasks, and canvases that hold any, behave inside a transaction as ``delay_on_commit()`` does:
     recorded at once, sent after the commit, gone with a rollback."""
+
+    USER_TASKS_TRACK_SECONDS: float = 0.5
+    """How often, in seconds, a loop with ``track`` writes its steps, and looks whether its task has been canceled."""
 
     USER_TASKS_HEARTBEAT_SECONDS: float = 30
     """How often, in seconds, a worker process records that the tasks it executes are alive."""

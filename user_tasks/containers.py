@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from django.db import router, transaction
 from django.utils import timezone
 
-from . import notifications, states
+from . import logs, notifications, outages, states
+from .outages import Result
 from .querysets import UserTaskStatusQuerySet
 
 if TYPE_CHECKING:
-    from .models import UserTaskStatus
+    from django.db.models import QuerySet
+
+    from .models import UserTaskArtifact, UserTaskStatus
 
 CHAIN = "celery.chain"
 GROUP = "celery.group"
@@ -38,7 +43,7 @@ def rows(status: UserTaskStatus) -> UserTaskStatusQuerySet:
 
 def row(status: UserTaskStatus) -> UserTaskStatusQuerySet:
     """Return the query for this status alone."""
-    return rows(status).none() if status.is_detached else rows(status).filter(pk=status.pk)
+    return rows(status).none() if status.is_detached else rows(status).about(status).filter(pk=status.pk)
 
 
 def ancestors(status: UserTaskStatus) -> Iterator[UserTaskStatus]:
@@ -66,12 +71,29 @@ def root(status: UserTaskStatus) -> UserTaskStatus:
     return status
 
 
+def add_steps(status: UserTaskStatus, completed: int, total: int) -> bool:
+    """Add steps to a status and its containers; not to these if it is gone. Tell whether it is there."""
+    containers = [container.pk for container in ancestors(status)]
+    if with_ancestors(status).add_steps(completed, total) > len(containers):
+        return True
+    is_there = row(status).exists()
+    if not is_there:
+        rows(status).with_keys(containers).add_steps(-completed, -total)
+    return is_there
+
+
 def join(container: UserTaskStatus, total_steps: int) -> None:
     """Count new members in; a container that had succeeded without them is open again, a canceled one cancels them."""
-    with_ancestors(container).reopen(total_steps)
-    # Whoever cancels it from now on sees the new members.
-    if row(container).filter(state=states.State.CANCELED).exists():
-        cancel_members(container)
+    joined = [container, *ancestors(container)]
+    every = with_ancestors(container)
+    if every.exclude(state=states.State.CANCELED).reopen(total_steps) < len(joined):
+        # Whoever cancels one of the others from now on sees the new members.
+        every.filter(state=states.State.CANCELED).add_steps(total=total_steps)
+        if row(container).filter(state=states.State.CANCELED).exists():
+            cancel_members(container)
+    for known in joined:
+        if known.state == states.State.SUCCEEDED:
+            logs.entered(known, states.State.IN_PROGRESS)
 
 
 def move_in(member: UserTaskStatus, container: UserTaskStatus) -> None:
@@ -84,8 +106,13 @@ def move_in(member: UserTaskStatus, container: UserTaskStatus) -> None:
 
 
 def take_out(member: UserTaskStatus) -> None:
-    """Take the steps of a member that is about to be deleted out of its containers."""
-    above(member).add_steps(-member.completed_steps, -member.total_steps)
+    """Take the steps of a member out of its containers, in the transaction that will delete it."""
+    holders = above(member)
+    if member.parent_id is None or not holders.lock():
+        return
+    # It may have taken steps since it was read; it takes none while its containers are locked.
+    for completed, total in row(member).values_list("completed_steps", "total_steps"):
+        holders.add_steps(-completed, -total)
 
 
 def settle_without(member: UserTaskStatus) -> None:
@@ -97,14 +124,17 @@ def settle_without(member: UserTaskStatus) -> None:
 
 def lock_from_the_top(status: UserTaskStatus) -> None:
     """Lock a status after its containers, inside a transaction that will write them in another order."""
-    if transaction.get_connection(database(status)).in_atomic_block:
+    has_others = status.parent_id is not None or status.is_container
+    if has_others and transaction.get_connection(database(status)).in_atomic_block:
         with_ancestors(status).lock()
 
 
 def start_waiting(status: UserTaskStatus) -> None:
     """Start the containers that wait for their first member."""
-    if any(container.state in states.WAITING for container in ancestors(status)):
-        above(status).waiting().start(states.State.IN_PROGRESS)
+    waiting = [container for container in ancestors(status) if container.state in states.WAITING]
+    if waiting and above(status).waiting().start(states.State.IN_PROGRESS):
+        for container in waiting:
+            logs.entered(container, states.State.IN_PROGRESS)
 
 
 def enter_custom_state(status: UserTaskStatus, state: str) -> None:
@@ -118,17 +148,30 @@ def enter_custom_state(status: UserTaskStatus, state: str) -> None:
         rows(status).with_keys(chain).start(state)
 
 
+@contextmanager
+def locked_above(status: UserTaskStatus) -> Iterator[None]:
+    """Keep others from writing the containers of a status while a block does, all at once."""
+    with transaction.atomic(using=database(status)):
+        above(status).lock()
+        yield
+
+
 def fail(member: UserTaskStatus, text: str | None) -> None:
-    """Fail all containers of a failed member, which may have other members that still run."""
+    """Fail the locked containers of a failed member, which may have other members that still run."""
     for container in ancestors(member):
         row(container).start(states.State.FAILED)
         if text is not None:
             add_error(container, text)
 
 
+def errors(status: UserTaskStatus) -> QuerySet[UserTaskArtifact]:
+    """Return the error texts of a status, as they are where it is written."""
+    return status.artifacts.db_manager(database(status)).filter(name="Error")
+
+
 def add_error(status: UserTaskStatus, text: str) -> None:
     """Keep an error text on a failed status; a container keeps the first `ERRORS_KEPT`."""
-    if status.is_container and status.artifacts.filter(name="Error").count() >= ERRORS_KEPT:
+    if status.is_container and errors(status).count() >= ERRORS_KEPT:
         return
     if row(status).filter(state=states.State.FAILED).exists():
         status.artifacts.create(name="Error", text=text)
@@ -142,8 +185,10 @@ def reopen(member: UserTaskStatus, lost_at: datetime, texts: Collection[str]) ->
     for container in ancestors(member):
         if _members(container).filter(state=states.State.FAILED).exists():
             return
-        row(container).filter(state=states.State.FAILED).change(state=states.State.IN_PROGRESS, finished=None)
-        container.artifacts.filter(name="Error", text__in=texts, created__gte=lost_at).delete()
+        failed = row(container).filter(state=states.State.FAILED)
+        if failed.change(state=states.State.IN_PROGRESS, finished=None):
+            logs.entered(container, states.State.IN_PROGRESS)
+        errors(container).filter(text__in=texts, created__gte=lost_at).delete()
         below = rows(container).under([container.pk]).filter(due=None, heartbeat=None, finished__gte=lost_at)
         below.filter(state=states.State.CANCELED).change(state=states.State.PENDING, started=None, finished=None)
 
@@ -155,7 +200,7 @@ def settle(member: UserTaskStatus) -> None:
     the cancelation here reached it.
     """
     if member.state != states.State.SUCCEEDED:
-        cancel_all_unreachable(member)
+        _insist(partial(cancel_all_unreachable, member), member)
     for container in ancestors(member):
         if not settle_container(container):
             return
@@ -169,17 +214,29 @@ def settle_container(container: UserTaskStatus) -> bool:
     before that, and a member may be joining.
     """
     in_transaction = transaction.get_connection(database(container)).in_atomic_block
-    if not in_transaction and _has_unfinished(container):
+    has_unfinished = partial(_insist, partial(_has_unfinished, container), container)
+    if not in_transaction and has_unfinished():
         return False
+    now = timezone.now()
+    is_moved = row(container).filter(finished=now).exists
+    moved = outages.survive_once(partial(_fold, container, now), is_moved, database(container), outages.TRIES)
+    if moved:
+        notifications.stopped(row(container))
+    return moved or not has_unfinished()
+
+
+def _fold(container: UserTaskStatus, now: datetime) -> bool:
     with transaction.atomic(using=database(container)):
         row(container).lock()
         if _has_unfinished(container):
             return False
         outcome = states.fold(_members(container).order_by().values_list("state", flat=True).distinct())
-        moved = row(container).move(outcome, finished=timezone.now()) or row(container).finish()
-    if moved:
-        notifications.stopped(row(container))
-    return True
+        return row(container).move(outcome, finished=now) or row(container).finish(now)
+
+
+def _insist(operation: Callable[[], Result], status: UserTaskStatus) -> Result:
+    """Return what may be done twice, and what must be done once a member is at rest, on a site as in a worker."""
+    return outages.survive(operation, database(status), outages.TRIES)
 
 
 def _members(container: UserTaskStatus) -> UserTaskStatusQuerySet:
@@ -187,7 +244,7 @@ def _members(container: UserTaskStatus) -> UserTaskStatusQuerySet:
 
 
 def _has_unfinished(container: UserTaskStatus) -> bool:
-    return _members(container).unfinished().exists()
+    return rows(container).has_unfinished_in(container)
 
 
 def cancel_all_unreachable(member: UserTaskStatus) -> None:
@@ -221,7 +278,7 @@ def cancel_members(container: UserTaskStatus, terminate: bool = False) -> None:
     below = rows(container).under([container.pk])
     cancel_waiting(below.leaves())
     running = list(below.leaves().not_final().values_list("task_id", flat=True)) if terminate else []
-    below.leaves().move(states.State.CANCELED)
+    _insist(partial(below.leaves().move, states.State.CANCELED), container)
     notifications.revoked(below, running, terminate=True)
     for inner in below.filter(is_container=True).not_final().order_by("-pk"):
         cancel_container(inner)
@@ -229,20 +286,40 @@ def cancel_members(container: UserTaskStatus, terminate: bool = False) -> None:
 
 def cancel_container(container: UserTaskStatus) -> None:
     """Cancel a container whose members have been canceled; it comes to rest with the last that still runs."""
-    if row(container).start(states.State.CANCELED):
+    canceled = row(container).filter(state=states.State.CANCELED)
+    start = partial(row(container).start, states.State.CANCELED)
+    if outages.survive_once(start, canceled.exists, database(container), outages.TRIES):
         container.state = states.State.CANCELED.value
     settle_container(container)
+
+
+def cancel_all(statuses: UserTaskStatusQuerySet) -> None:
+    """Cancel statuses as `UserTaskStatus.cancel` does; those that wait, and are in no container, by few queries."""
+    statuses = statuses.using(router.db_for_write(statuses.model))
+    cancel_waiting(statuses.alone())
+    for status in statuses.not_final():
+        status.cancel()
 
 
 def cancel_waiting(statuses: UserTaskStatusQuerySet) -> None:
     """Cancel those that no worker executes, and tell their queue and the world."""
     every = UserTaskStatusQuerySet(statuses.model, using=statuses.db)
-    while keys := list(statuses.waiting().order_by("pk").values_list("pk", flat=True)[:BATCH]):
-        with transaction.atomic(using=statuses.db):
-            waiting = every.with_keys(keys).waiting()
-            waiting.lock()
-            found = list(waiting.values_list("pk", "task_id", "due"))
-            canceled = every.filter(pk__in=[pk for pk, _task_id, _due in found])
-            canceled.move(states.State.CANCELED, finished=timezone.now())
-        notifications.revoked(canceled, [task_id for _pk, task_id, due in found if due is not None])
+    waiting = statuses.waiting().order_by("pk").values_list("pk", flat=True)
+    last = 0
+    while keys := list(waiting.filter(pk__gt=last)[:BATCH]):
+        last = keys[-1]
+        now = timezone.now()
+        canceled = every.filter(pk__in=keys, state=states.State.CANCELED, finished=now).order_by("pk")
+        # Of those that have been read some may have begun meanwhile.
+        move = partial(every.with_keys(keys).waiting().move, states.State.CANCELED, finished=now)
+        outages.survive_once(move, canceled.exists, statuses.db, outages.TRIES)
+        found: list[UserTaskStatus] = outages.survive(partial(list, canceled), statuses.db, outages.TRIES)
+        for status in found:
+            logs.entered(status, states.State.CANCELED, at_rest=True)
+        notifications.revoked(canceled, [status.task_id for status in found if _may_be_queued(status)])
         notifications.stopped(canceled)
+
+
+def _may_be_queued(status: UserTaskStatus) -> bool:
+    """Tell whether the message of a task may have left, as of all that are in no container; 4.x set no `due`."""
+    return status.due is not None or status.parent_id is None

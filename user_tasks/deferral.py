@@ -13,14 +13,14 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
-from celery import Celery, Task, chord, group, uuid
-from django.db import transaction
+from celery import Celery, Task, chord, uuid
+from django.db import DEFAULT_DB_ALIAS, transaction
 from kombu.utils.functional import maybe_list
 
-from . import publishing, recording
+from . import outages, publishing, recording
 from .conf import settings
 from .containers import CHAIN, CHORD, GROUP
 from .tasks import tracked_task
@@ -37,17 +37,18 @@ _CONNECTIONS = ("producer", "publisher", "connection")
 """Given to the members of a group, and closed by the time at which these leave."""
 
 
+@cache
 def instrument() -> None:
     """Let plain calls wait for the transaction from now on, where the project wants that."""
     Celery.send_task = _sending_later(Celery.send_task)  # type: ignore[method-assign]  # that is instrumenting
-    group._apply_tasks = _members_waiting(group._apply_tasks)  # type: ignore[attr-defined]  # not in the stubs
+    publishing.instrument_groups(_members_waiting)
     chord.run = _chord_waiting(chord.run)  # type: ignore[method-assign]  # that is instrumenting
     Task.retry = _at_once(Task.retry)  # type: ignore[method-assign]  # that is instrumenting
     Task.replace = _at_once(Task.replace)  # type: ignore[method-assign]  # that is instrumenting
 
 
 def on_commit(message: Message, send: Callable[[], object]) -> None:
-    """Record a message in the caller's transaction, and send it once that has been committed.
+    """Record a message, in the caller's transaction where that is possible, and send it once that has been committed.
 
     Where it cannot be sent then, its task fails, and the transaction's other hooks run all the same.
     """
@@ -58,10 +59,11 @@ def on_commit(message: Message, send: Callable[[], object]) -> None:
             try:
                 send()
             except Exception:
+                # What the project puts around its publishing may have failed, of which Celery does not know.
                 recording.unsent([message.task_id])
                 raise
 
-    transaction.on_commit(send_recorded, robust=_in_transaction())
+    transaction.on_commit(send_recorded, using=_database(), robust=_in_transaction())
 
 
 def _recorded(message: Message) -> frozenset[str]:
@@ -152,7 +154,12 @@ def _may_wait() -> bool:
 
 
 def _in_transaction() -> bool:
-    return bool(transaction.get_connection().in_atomic_block)
+    return bool(transaction.get_connection(_database()).in_atomic_block)
+
+
+def _database() -> str:
+    """Return in which database the caller's transaction is: the project's own, or else that of the statuses."""
+    return DEFAULT_DB_ALIAS if transaction.get_connection().in_atomic_block else outages.home()
 
 
 def _parts(call: Mapping[str, Any]) -> Iterator[Any]:

@@ -13,9 +13,9 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.reverse import reverse
 
-from . import estimates, states
-from .models import UserTaskStatus
-from .serializers import StatusSerializer
+from . import downloads, estimates, lifetimes, states
+from .models import UserTaskArtifact, UserTaskStatus
+from .serializers import ArtifactSerializer, StatusSerializer
 
 CHILDREN_SHOWN = 100
 """Members of a container that it names; a workflow may have 100,000."""
@@ -44,7 +44,7 @@ class DetailedStatusSerializer(StatusSerializer):
         help_text=_("The page of the task; null where the project has no such pages")
     )
     parent: Any = serializers.HyperlinkedRelatedField(
-        read_only=True, view_name="usertaskstatus-detail", lookup_field="uuid"
+        read_only=True, allow_null=True, view_name="usertaskstatus-detail", lookup_field="uuid"
     )
     children = serializers.SerializerMethodField(help_text=_("The first 100 members of a container"))
     done = serializers.SerializerMethodField(help_text=_("Whether nothing follows the state"))
@@ -53,7 +53,7 @@ class DetailedStatusSerializer(StatusSerializer):
 
     class Meta(StatusSerializer.Meta):
         list_serializer_class = DetailedListSerializer
-        fields = (  # type: ignore[assignment]  # longer than what it extends
+        fields = (
             "uuid",
             *StatusSerializer.Meta.fields,
             "url",
@@ -75,7 +75,7 @@ class DetailedStatusSerializer(StatusSerializer):
             _read_relatives([instance])
         return super().to_representation(instance)
 
-    @extend_schema_field({"type": "string", "format": "uri", "nullable": True})
+    @extend_schema_field(serializers.URLField(allow_null=True))
     def get_page_url(self, status: UserTaskStatus) -> str | None:
         """Return where the page of the status is."""
         try:
@@ -105,6 +105,53 @@ class DetailedStatusSerializer(StatusSerializer):
         steps = (status.completed_steps, status.total_steps)
         left = estimates.time_left(status.started, timezone.now(), *steps)
         return None if left is None else round(left.total_seconds(), 1)
+
+
+class DetailedArtifactSerializer(ArtifactSerializer):
+    """What `ArtifactSerializer` tells; what the file is, how long it is kept, and where to download it."""
+
+    reads_containers = True
+    """That the time of a file is that of its tree, whose rows a list reads at once."""
+
+    download_url = serializers.SerializerMethodField(
+        help_text=_("Where the file, or else the text, is sent from; null where there is none any more")
+    )
+    file_name = serializers.SerializerMethodField(help_text=_("The name that a download gets"))
+    size = serializers.IntegerField(
+        read_only=True, allow_null=True, help_text=_("Of the file, in bytes; null where that was not noted")
+    )
+    content_type = serializers.SerializerMethodField(help_text=_("Of the file, or else the text"))
+    expires = serializers.DateTimeField(
+        read_only=True, allow_null=True, help_text=_("Until when the file is kept, at least; null where there is none")
+    )
+
+    class Meta(ArtifactSerializer.Meta):
+        fields = (
+            "uuid",
+            *ArtifactSerializer.Meta.fields,
+            "download_url",
+            "file_name",
+            "size",
+            "content_type",
+            "expires",
+            "expired",
+        )
+
+    @extend_schema_field(serializers.URLField(allow_null=True))
+    def get_download_url(self, artifact: UserTaskArtifact) -> str | None:
+        """Return where the download is."""
+        if lifetimes.is_over(artifact) or not (artifact.file or artifact.text):
+            return None
+        request = self.context.get("request")
+        return reverse("usertaskartifact-download", kwargs={"uuid": artifact.uuid}, request=request)
+
+    def get_file_name(self, artifact: UserTaskArtifact) -> str:
+        """Return the name of the download."""
+        return downloads.file_name(artifact) if artifact.file or artifact.file_name or artifact.text else ""
+
+    def get_content_type(self, artifact: UserTaskArtifact) -> str:
+        """Return what is known of the content."""
+        return downloads.known_type(artifact)
 
 
 def _read_relatives(statuses: Sequence[UserTaskStatus]) -> None:

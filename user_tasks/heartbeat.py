@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable
 
-from django.db import connection
+from django.db import connections
 
 from .conf import settings
 
@@ -15,38 +15,33 @@ logger = logging.getLogger(__name__)
 
 
 class Heart:
-    """Beats for the statuses that this process executes: one UPDATE per interval, in a thread of its own.
+    """Beats for the tasks that this process executes: one UPDATE per interval, in a thread of its own.
 
     Nothing beats, and no query is made, for what ends within ``USER_TASKS_HEARTBEAT_SECONDS``. The thread ends with
     the process, and holds no connection between two beats.
     """
 
-    def __init__(self, write: Callable[[list[int]], object]) -> None:
+    def __init__(self, write: Callable[[list[str]], object]) -> None:
         self._write = write
-        self._executed: dict[int, int] = {}
+        self._executed: dict[str, int] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def take(self, pk: int) -> None:
-        """Beat for a status from now on."""
+    def take(self, task_id: str) -> None:
+        """Beat for a task from now on."""
         with self._changed:
-            self._executed[pk] = self._executed.get(pk, 0) + 1
+            self._executed[task_id] = self._executed.get(task_id, 0) + 1
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._beat, name="user_tasks-heartbeat", daemon=True)
                 self._thread.start()
             self._changed.notify()
 
-    def leave(self, pk: int) -> None:
-        """Beat no longer for one execution of a status."""
+    def leave(self, task_id: str) -> None:
+        """Beat no longer for one execution of a task."""
         with self._changed:
-            executions = self._executed.pop(pk, 0) - 1
+            executions = self._executed.pop(task_id, 0) - 1
             if executions > 0:
-                self._executed[pk] = executions
-
-    @property
-    def is_beating(self) -> bool:
-        """Whether this process executes any task."""
-        return bool(self._executed)
+                self._executed[task_id] = executions
 
     def _beat(self) -> None:
         _leave_signals_to_the_main_thread()
@@ -57,9 +52,9 @@ class Heart:
             except Exception:
                 logger.warning("The heartbeat of %d tasks could not be written.", len(executed), exc_info=True)
             finally:
-                connection.close()
+                connections.close_all()
 
-    def _executed_for_an_interval(self) -> list[int]:
+    def _executed_for_an_interval(self) -> list[str]:
         """Return what is executed at the end of an interval at whose beginning something was; wait until then."""
         while True:
             with self._changed:
@@ -80,10 +75,10 @@ def _leave_signals_to_the_main_thread() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 
-def _write(keys: list[int]) -> None:
+def _write(task_ids: list[str]) -> None:
     from .losses import beat
 
-    beat(keys)
+    beat(task_ids)
 
 
 heart = Heart(_write)

@@ -13,7 +13,6 @@ from . import transitions
 from .conf import settings
 from .models import UserTaskStatus
 from .querysets import WITH_CONTAINERS
-from .states import is_final
 
 if TYPE_CHECKING:
     from .querysets import UserTaskStatusQuerySet
@@ -26,37 +25,38 @@ def fail_lost() -> int:
     ``USER_TASKS_PENDING_LIMIT``.
     """
     now = timezone.now()
-    silent = UserTaskStatus.objects.silent_since(now - settings.USER_TASKS_LOST_AFTER)
+    statuses = UserTaskStatus.objects.at_home()
+    silent = statuses.silent_since(now - settings.USER_TASKS_LOST_AFTER)
     failed = _fail_all(silent, _("The worker that ran the task has stopped reporting. The task was given up."))
     if settings.USER_TASKS_PENDING_LIMIT is not None:
         text = _("The task has waited too long for a worker, and was given up.")
-        failed += _fail_all(UserTaskStatus.objects.overdue_since(now - settings.USER_TASKS_PENDING_LIMIT), text)
-        failed += _fail_all(UserTaskStatus.objects.unreached_since(now - settings.USER_TASKS_PENDING_LIMIT), text)
+        failed += _fail_all(statuses.overdue_since(now - settings.USER_TASKS_PENDING_LIMIT), text)
+        failed += _fail_all(statuses.unreached_since(now - settings.USER_TASKS_PENDING_LIMIT), text)
     _settle_stranded(now - settings.USER_TASKS_LOST_AFTER)
     return failed
 
 
-def beat(keys: Collection[int]) -> None:
-    """Record that the tasks with these primary keys are being executed; one that was taken for lost is put back."""
-    tasks = UserTaskStatus.objects.filter(pk__in=keys)
-    if tasks.filter(lost=False).change(heartbeat=timezone.now()) < len(keys):
+def give_up(tasks: UserTaskStatusQuerySet) -> int:
+    """Fail those of the tasks that are not at rest, as if they had been silent for too long; return how many."""
+    return _fail_all(tasks.at_home().unfinished().leaves(), _("The task was given up by an administrator."))
+
+
+def beat(task_ids: Collection[str]) -> None:
+    """Record that tasks are being executed; one that was taken for lost is put back."""
+    tasks = UserTaskStatus.objects.at_home().filter(task_id__in=task_ids)
+    if tasks.filter(lost=False).change(heartbeat=timezone.now()) < len(task_ids):
         for status in tasks.filter(lost=True):
             transitions.revive(status)
 
 
 def _settle_stranded(moment: datetime) -> None:
     """Tell containers of the end of their members, where a process was killed before it could, the inner ones first."""
-    for container in UserTaskStatus.objects.stranded_since(moment).order_by("-pk"):
-        for member in UserTaskStatus.objects.ended_in(container).select_related(WITH_CONTAINERS):
+    statuses = UserTaskStatus.objects.at_home()
+    for container in statuses.stranded_since(moment).order_by("-pk"):
+        for member in statuses.ended_in(container).select_related(WITH_CONTAINERS):
             transitions.tell_containers(member)
 
 
 def _fail_all(tasks: UserTaskStatusQuerySet, text: str) -> int:
     found = tasks.select_related(WITH_CONTAINERS).iterator(chunk_size=500)
-    return sum(_fail(status, text) for status in found)
-
-
-def _fail(status: UserTaskStatus, text: str) -> bool:
-    if is_final(status.state):
-        return transitions.end(status)
-    return transitions.lose(status, text)
+    return sum(transitions.lose(status, text) for status in found)

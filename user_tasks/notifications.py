@@ -15,7 +15,7 @@ def stopped(statuses: UserTaskStatusQuerySet) -> None:
     """Send `user_task_stopped` for each of the statuses, freshly read; no query where nobody listens."""
     model = statuses.model
     if user_task_stopped.has_listeners(model):
-        for status in outages.survive(lambda: list(statuses), statuses.db):
+        for status in outages.survive(lambda: list(statuses), statuses.db, outages.TRIES):
             user_task_stopped.send_robust(sender=model, status=status)
 
 

@@ -16,12 +16,13 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
-from celery import Celery, chord, current_app, group, uuid
+import celery
+from celery import Celery, Task, chord, current_app, group, uuid
 
-from . import recording
+from . import executions, recording
 from .canvas import Branch, Given, Planner
 from .conf import settings
 from .containers import CHAIN, CHORD, GROUP
@@ -30,17 +31,52 @@ from .utils import Message, call_message
 
 logger = logging.getLogger(__name__)
 
+Function = Callable[..., Any]
+
+MEMBERS_STEP = "_apply_tasks"
+"""What a group publishes its prepared members by: private, so a later Celery may not have it."""
+
 _NOTHING: frozenset[str] = frozenset()
 recorded: ContextVar[frozenset[str]] = ContextVar("user_tasks_recorded", default=_NOTHING)
-_publish_members = group._apply_tasks  # type: ignore[attr-defined]  # not in the stubs
 _publish_chord = chord.run
 
 
+@cache
 def instrument() -> None:
-    """Record groups as a whole from now on, and what could not be sent; check groups and chords where that is asked."""
+    """Record groups as a whole from now on, and what could not be sent; check groups and chords where that is asked.
+
+    Once in a process: Django makes its applications anew in tests that change ``INSTALLED_APPS``.
+    """
     Celery.send_task = _telling(Celery.send_task)  # type: ignore[method-assign]  # that is instrumenting
-    group._apply_tasks = _recording_first  # type: ignore[attr-defined]  # not in the stubs
+    instrument_groups(_recording_first)
+    if not hasattr(group, MEMBERS_STEP):
+        logger.warning(
+            "Celery %s has no group.%s: each member of a group is recorded when its own message leaves.",
+            celery.__version__,
+            MEMBERS_STEP,
+        )
     chord.run = _checking_first  # type: ignore[method-assign]  # that is instrumenting
+    Task.replace = _joining_last(Task.replace)  # type: ignore[method-assign]  # that is instrumenting
+
+
+def instrument_groups(instrumented: Callable[[Function], Function]) -> None:
+    """Let groups publish their members by an instrumented step, where this Celery has a step of its own for that."""
+    publish = getattr(group, MEMBERS_STEP, None)
+    if publish is not None:
+        setattr(group, MEMBERS_STEP, instrumented(publish))
+
+
+def _joining_last(replace: Function) -> Function:
+    """Let a task be replaced by a chain that ends in a group, as Celery 5.7 does: before, nothing had its id then."""
+
+    @wraps(replace)
+    def replace_joined(self: Any, sig: Any) -> Any:
+        links = sig.tasks if sig.task == CHAIN else ()
+        if links and isinstance(links[-1], group) and has_row(self, self.request):
+            sig.tasks = [*links[:-1], links[-1] | self.app.tasks["celery.accumulate"].s(index=0)]
+        return replace(self, sig)
+
+    return replace_joined
 
 
 def record(message: Message) -> None:
@@ -53,6 +89,7 @@ def record(message: Message) -> None:
     own = next((node for node in branch.nodes if node.task_id == message.task_id), None)
     if own and message.retries and request is not None and request.id == own.task_id:
         # Before the message leaves: another worker may begin the next attempt at once.
+        executions.end_loops(request)
         request.user_task_retried = recording.retrying(own.task_id, own.due)
         return
     may_be_known = message.retries or (request is not None and request.id != message.task_id)
@@ -101,6 +138,7 @@ def _record(
     planner: Planner, branch: Branch, parent_id: str | None, request: Any, calls: Sequence[tuple[Any, Any, Any]]
 ) -> None:
     if any(node.task_id == planner.replaced for node in branch.nodes):
+        executions.end_loops(request)
         recording.replaced(request.id, branch.nodes)
         request.user_task_replaced = True
     elif parent_id is not None and _is_callback(parent_id, request, calls):
@@ -145,22 +183,25 @@ def members(group_or_list: Any) -> Any:
     return group_or_list["kwargs"]["tasks"] if isinstance(group_or_list, Mapping) else group_or_list
 
 
-@wraps(_publish_members)
-def _recording_first(self: group, tasks: Any, *positional: Any, **options: Any) -> Iterator[Any]:
-    prepared = list(tasks)
-    _check([signature for signature, *_ in prepared], options, options.get("chord"))
-    ids = _NOTHING
-    if settings.USER_TASKS_RECORD_GROUPS and prepared:
-        ids = _record_group(prepared, options)
-    sent = 0
-    with recorded_already(ids):
-        try:
-            for result in _publish_members(self, iter(prepared), *positional, **options):
-                sent += 1
-                yield result
-        except Exception:
-            _give_up([signature for signature, *_ in prepared[sent:]], options)
-            raise
+def _recording_first(publish: Function) -> Function:
+    @wraps(publish)
+    def publish_members(self: group, tasks: Any, *positional: Any, **options: Any) -> Iterator[Any]:
+        prepared = list(tasks)
+        _check([signature for signature, *_ in prepared], options, options.get("chord"))
+        ids = _NOTHING
+        if settings.USER_TASKS_RECORD_GROUPS and prepared:
+            ids = _record_group(prepared, options)
+        sent = 0
+        with recorded_already(ids):
+            try:
+                for result in publish(self, iter(prepared), *positional, **options):
+                    sent += 1
+                    yield result
+            except Exception:
+                _give_up([signature for signature, *_ in prepared[sent:]], options)
+                raise
+
+    return publish_members
 
 
 def _give_up(signatures: list[Any], options: Mapping[str, Any]) -> None:
@@ -173,7 +214,7 @@ def _give_up(signatures: list[Any], options: Mapping[str, Any]) -> None:
         logger.exception("That %d members of a group could not be sent could not be recorded.", len(signatures))
 
 
-def _telling(send: Callable[..., Any]) -> Callable[..., Any]:
+def _telling(send: Function) -> Function:
     parameters = inspect.signature(send)
     place = list(parameters.parameters).index("task_id") - 2
 

@@ -10,13 +10,14 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
-from django.db import DataError, IntegrityError, OperationalError, connection, router, transaction
+from django.db import DataError, IntegrityError, OperationalError, connections, router, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from . import containers, outages, texts, transitions
+from . import containers, logs, notifications, outages, texts, transitions
 from .models import NAME_LENGTH, TASK_CLASS_LENGTH, UserTaskStatus
 from .querysets import UserTaskStatusQuerySet
+from .states import State
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,6 @@ Plan = Sequence[Node]
 
 UNSENT = _("The task could not be handed over to a worker.")
 
-TRIES = 4
-"""How often a plan is recorded that others record too, at the same moment."""
-
 
 def enqueued(plan: Plan, home: UserTaskStatus | None = None) -> None:
     """Record the tasks of a plan that have no row yet, the containers that they need, and what leaves now.
@@ -65,12 +63,12 @@ def enqueued(plan: Plan, home: UserTaskStatus | None = None) -> None:
     if not missing:
         return
     check_users({node.user_id for node in missing} - {status.user_id for status in known.values()})
-    for tries_left in reversed(range(TRIES)):
+    for tries_left in reversed(range(outages.TRIES)):
         try:
             _insert(missing, known, home)
         except (IntegrityError, OperationalError) as error:
             # Somebody else records them at the same moment; MariaDB may call that a deadlock.
-            if not tries_left or (isinstance(error, OperationalError) and connection.in_atomic_block):
+            if not tries_left or (isinstance(error, OperationalError) and connections[outages.home()].in_atomic_block):
                 raise
             known = _known(nodes)
             missing = _missing(nodes, known)
@@ -141,9 +139,49 @@ def started(task_id: str, total_steps: Callable[[], int | None] | None = None) -
     return status
 
 
-def succeeded(task_id: str) -> None:
-    """Record that a task has returned."""
-    outages.survive(partial(_end, task_id, transitions.succeed))
+def started_alone(task_id: str) -> bool:
+    """Record, if that is so, that a worker begins to execute a task for the first time that has no container.
+
+    Its row is not read. Tells whether it was so; nothing is recorded else, or where what the row says is logged.
+    """
+    if logs.are_wanted():
+        return False
+    now = timezone.now()
+    its = _stored().filter(task_id=task_id)
+    first = its.alone().untouched()
+    return outages.survive_once(
+        lambda: bool(first.change(state=State.IN_PROGRESS, started=now, heartbeat=now)),
+        its.filter(state=State.IN_PROGRESS, started=now).exists,
+    )
+
+
+def succeeded_alone(task_id: str) -> bool:
+    """Record, if that is so, that a task has returned that has no container; tell whether it was so.
+
+    Its row is not read, unless somebody listens. Nothing is recorded so where what the row says is logged.
+    """
+    if logs.are_wanted():
+        return False
+    now = timezone.now()
+    its = _stored().filter(task_id=task_id)
+    moved = outages.survive_once(
+        lambda: its.alone().succeed(now), its.filter(state=State.SUCCEEDED, finished=now).exists
+    )
+    if moved:
+        notifications.stopped(its)
+    return moved
+
+
+def succeeded(task_id: str, known: UserTaskStatus | None = None) -> None:
+    """Record that a task has returned. Its status is read, unless what is `known` of it still holds."""
+
+    def succeed() -> None:
+        # A project may have given its instance anything to count with.
+        is_counted = known is not None and type(known.completed_steps) is type(known.total_steps) is int
+        if known is None or not is_counted or not transitions.succeed(known, as_known=True):
+            _end(task_id, transitions.succeed)
+
+    outages.survive(succeed)
 
 
 def failed(task_id: str, message: Any) -> None:
@@ -174,7 +212,7 @@ def status_of(task_id: str) -> UserTaskStatus | None:
 
 def _stored() -> UserTaskStatusQuerySet:
     """Return the query for what has been recorded, asked where that is done: a replica may know it later."""
-    return UserTaskStatus.objects.using(router.db_for_write(UserTaskStatus))
+    return UserTaskStatus.objects.at_home()
 
 
 def _end(task_id: str, move: Callable[[UserTaskStatus], bool]) -> None:
@@ -193,8 +231,12 @@ def _reported(task_id: str) -> UserTaskStatus | None:
 
 
 def check_users(user_ids: Iterable[Any]) -> None:
-    """Raise `TypeError` for the first of these ids that no user has."""
-    users = get_user_model()._base_manager
+    """Raise `TypeError` for the first of these ids that no user has.
+
+    Asked is the database that users are written to: a replica may not know yet who has just signed up.
+    """
+    user = get_user_model()
+    users = user._base_manager.using(router.db_for_write(user))
     for user_id in user_ids:
         try:
             exists = users.filter(pk=user_id).exists()
@@ -240,14 +282,21 @@ def _without_outermost(plan: Plan) -> list[Node]:
 
 
 def _missing(nodes: Plan, known: dict[str, UserTaskStatus]) -> list[Node]:
-    """Return the tasks that have no row, and the containers above them that have none."""
+    """Return the tasks that have no row, and the containers above them that have none.
+
+    Raises `ValueError` for containers that are in each other.
+    """
     parents = {node.task_id: node.parent for node in nodes}
     needed: set[str] = set()
     for node in nodes:
+        above: list[str] = []
         task_id = None if node.is_container else node.task_id
-        while task_id is not None and task_id not in known:
-            needed.add(task_id)
+        while task_id is not None and task_id not in known and task_id not in needed:
+            if task_id in above:
+                raise ValueError(f"The container {task_id} is in itself.")
+            above.append(task_id)
             task_id = parents[task_id]
+        needed.update(above)
     return [node for node in nodes if node.task_id in needed]
 
 
@@ -265,7 +314,7 @@ def _insert(missing: Plan, known: dict[str, UserTaskStatus], home: UserTaskStatu
     """Insert containers level by level, then all tasks at once; add their steps to the containers that were there."""
     steps = dict[str, int]()
     rows = _rows(missing, steps)
-    with transaction.atomic():
+    with transaction.atomic(using=outages.home()):
         holders: dict[str | None, UserTaskStatus | None] = {None: home}
         holders.update(known)
         containing = [node for node in missing if node.is_container]
@@ -312,6 +361,9 @@ def _insert_level(
     for node in nodes:
         inserted[node.task_id].parent = holders[node.parent]
     UserTaskStatus.objects.bulk_create(inserted.values())
-    if any(node.is_container for node in nodes) and not connection.features.can_return_rows_from_bulk_insert:
+    if (
+        any(node.is_container for node in nodes)
+        and not connections[outages.home()].features.can_return_rows_from_bulk_insert
+    ):
         return _stored().in_bulk(inserted, field_name="task_id")
     return inserted

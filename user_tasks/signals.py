@@ -22,16 +22,13 @@ from celery.signals import (
     task_unknown,
 )
 from celery.states import FAILURE, IGNORED, REJECTED, RETRY, SUCCESS
-from django.db import close_old_connections, transaction
+from django.db import close_old_connections, connections, transaction
 from django.dispatch import receiver
 from django.utils.translation import gettext as _
 
-from . import outages, publishing, recording, user_task_stopped, user_tasks_revoked
+from . import executions, outages, publishing, recording, user_task_stopped, user_tasks_revoked
 from .canvas import Planner
-from .executions import begin, keep_alive
 from .explanations import explain
-from .heartbeat import heart
-from .models import UserTaskStatus
 from .tasks import UserTaskMixin, has_row, tracked_task
 from .texts import exception_text
 from .utils import read_message, request_message
@@ -71,22 +68,31 @@ def start_user_task(
     _close_obsolete_connections()
     if task_id is None or isinstance(sender, type):
         return
-    outages.begin_execution()
+    if not sender.request.is_eager:
+        outages.executions.begin()
     if isinstance(sender, UserTaskMixin):
-        sender.request.user_task_status = begin(sender, task_id, args or (), kwargs or {})
-    elif has_row(sender, _request_of(sender)):
-        sender.request.user_task_status = recording.started(task_id)
-    keep_alive(_request_of(sender))
+        sender.request.user_task_execution = executions.begin(sender, task_id, args or (), kwargs or {})
+    elif has_row(sender, sender.request) and (status := recording.started(task_id)) is not None:
+        sender.request.user_task_execution = executions.Execution(task_id, status)
+    executions.keep_alive(sender.request)
 
 
 @task_success.connect
 def task_succeeded(sender: Any = None, **_kwargs: Any) -> None:
-    if has_row(sender, _request_of(sender)):
-        recording.succeeded(sender.request.id)
+    request = _request_of(sender)
+    if not has_row(sender, request):
+        return
+    executions.end_loops(request)
+    execution = executions.of(request)
+    if execution is None:
+        recording.succeeded(request.id)
+    elif execution.status is not None or not recording.succeeded_alone(request.id):
+        recording.succeeded(request.id, execution.status)
 
 
 @task_failure.connect
 def task_failed(sender: Any = None, task_id: str | None = None, exception: Any = None, **_kwargs: Any) -> None:
+    executions.end_loops(_request_of(sender))
     text = _error_message(sender, exception)
     # What a task rejects has been recorded by `end_user_task`; newer versions of Celery tell of it here too, later.
     if has_row(sender, _request_of(sender)) and not isinstance(exception, Reject):
@@ -97,6 +103,7 @@ def task_failed(sender: Any = None, task_id: str | None = None, exception: Any =
 @task_retry.connect
 def retrying_task(sender: Any = None, request: Any = None, **_kwargs: Any) -> None:
     request = request or _request_of(sender)
+    executions.end_loops(request)
     recorded = getattr(request, "user_task_retried", False) is True
     if has_row(sender, request) and not recorded and not recording.retrying(request.id):
         recording.ended(request.id)
@@ -123,20 +130,25 @@ def end_user_task(
     sender: Any = None, task_id: str | None = None, state: Any = None, retval: Any = None, **_kwargs: Any
 ) -> None:
     """Bring an execution to its end that Celery reports by none of the signals above."""
-    try:
-        _end_execution(sender, task_id, state, retval)
-    finally:
-        outages.end_execution()
-
-
-def _end_execution(sender: Any, task_id: str | None, state: Any, retval: Any) -> None:
     request = _request_of(sender)
-    status = getattr(request, "user_task_status", None)
-    if isinstance(status, UserTaskStatus) and not request.is_eager:
-        heart.leave(status.pk)
+    try:
+        _end_execution(sender, request, task_id, state, retval)
+    finally:
+        if request is not None and not request.is_eager:
+            outages.executions.end()
+
+
+def _end_execution(sender: Any, request: Any, task_id: str | None, state: Any, retval: Any) -> None:
+    execution = executions.of(request)
+    if execution is not None:
+        executions.leave(execution)
     if task_id is None or state in (SUCCESS, FAILURE, RETRY) or not has_row(sender, request):
         return
     error = sys.exception() if state is None else None
+    if error is not None and not isinstance(error, Exception):
+        # The process is told to end, perhaps in the middle of a query, after which MySQL's client takes no other.
+        _close_connections()
+    executions.end_loops(request)
     if isinstance(error, Exception):
         recording.failed(task_id, _error_message(sender, error))
     elif state == REJECTED and getattr(retval, "requeue", False) and sender.acks_late:
@@ -202,5 +214,22 @@ def _close_obsolete_connections() -> None:
         in_transaction = transaction.get_connection().in_atomic_block
     except Exception:  # noqa: BLE001 - without a connection there is none to close
         return
-    if not in_transaction:
+    if in_transaction:
+        return
+    if celery_app.conf.get("CELERY_DB_REUSE_MAX"):
+        # Celery is told to keep them; it keeps those, too, on which an error has occurred.
+        _close_unusable_connections()
+    else:
         close_old_connections()
+
+
+def _close_connections() -> None:
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()
+
+
+def _close_unusable_connections() -> None:
+    for connection in connections.all(initialized_only=True):
+        if connection.errors_occurred:
+            connection.close_if_unusable_or_obsolete()

@@ -23,6 +23,9 @@ class State(TextChoices):
 FINAL = (State.SUCCEEDED.value, State.FAILED.value, State.CANCELED.value)
 """Left by nothing, but for a task taken for lost that proves to be alive."""
 
+STATE_LENGTH = 128
+"""The longest state, in characters."""
+
 WAITING = (State.PENDING.value, State.RETRYING.value)
 """A message is on its way and no worker executes it."""
 

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, aclosing
 from functools import wraps
-from typing import Any
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from asgiref.sync import sync_to_async
 from celery import current_app, shared_task, uuid
 from celery.contrib.django.task import DjangoTask
 from celery.result import AsyncResult
 from django.db import DatabaseError, InterfaceError
 
-from . import canvas, executions, losses, outages, recording, removal
+from . import canvas, executions, losses, outages, recording, removal, threads, tracking
 from .calls import signature_of
 from .conf import settings
 from .exceptions import TaskCanceledException
 from .explanations import explain
 from .models import UserTaskStatus
-from .states import State
+from .tracking import Label
 from .utils import call_message
+
+Item = TypeVar("Item")
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +36,8 @@ def _halting(hook: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(hook)
     def before_start(self: UserTaskMixin, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        status = getattr(self.request, "user_task_status", None) or _begin_if_tracked(self, task_id, args, kwargs)
-        if status is not None and status.state == State.CANCELED:
+        execution = executions.of(self.request) or _begin_if_tracked(self, task_id, args, kwargs)
+        if execution is not None and execution.is_canceled:
             raise TaskCanceledException(f"Task {task_id} has been canceled.")
         return hook(self, task_id, args, kwargs)
 
@@ -41,17 +46,17 @@ def _halting(hook: Callable[..., Any]) -> Callable[..., Any]:
 
 def _begin_if_tracked(
     task: UserTaskMixin, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> UserTaskStatus | None:
+) -> executions.Execution | None:
     """Begin what the receiver of ``task_prerun`` could not; a call that names no user, or no name, runs untracked."""
     try:
-        task.request.user_task_status = status = executions.begin(task, task_id, args, kwargs)
+        task.request.user_task_execution = execution = executions.begin(task, task_id, args, kwargs)
     except (TaskCanceledException, DatabaseError, InterfaceError):
         raise
     except Exception as error:  # noqa: BLE001 - the project's own hooks may raise anything
         logger.warning("Task %s runs without a status: %s", task_id, error)
         return None
     executions.keep_alive(task.request)
-    return status
+    return execution
 
 
 def _checking(hook: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,8 +86,14 @@ class UserTaskMixin:
 
     name: str
     run: Callable[..., Any]
-    request: Any
+    request_stack: Any
     throws: tuple[type[Exception], ...]
+
+    if TYPE_CHECKING:
+
+        @property
+        def request(self) -> Any:
+            """What Celery tells about the current execution."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Put the package's hooks before the class's own, which in `class T(Task, UserTaskMixin)` would hide them."""
@@ -133,34 +144,110 @@ class UserTaskMixin:
         Where the task is called as a function, as Celery's ``map``, ``starmap`` and ``chunks`` do, this is a status
         of its own that is never stored. Raises `TaskCanceledException` if it was there and has been deleted.
         """
-        request = self.request
+        return self._read_status(self.request)
+
+    def _read_status(self, request: Any) -> UserTaskStatus:
         if request.id is None:
             return executions.detached(self, request.args or (), request.kwargs or {})
+        execution = executions.of(request)
         status = outages.survive(lambda: recording.status_of(request.id))
         if status is None:
-            if getattr(request, "user_task_status", None) is not None:
+            if execution is not None:
                 raise TaskCanceledException(f"The status of task {request.id} has been deleted.")
             status = executions.recorded_late(self, request.id, request.args or (), request.kwargs or {})
-        status.is_repeated = getattr(getattr(request, "user_task_status", None), "is_repeated", False)
-        request.user_task_status = status
+        elif execution is not None and execution.status is not None:
+            status.is_repeated = execution.status.is_repeated
+            status.progress_tracker = tracking.tracker_of(execution.status)
+        if execution is None:
+            request.user_task_execution = executions.Execution(request.id, status)
+        else:
+            execution.status = status
         return status
 
+    def track(
+        self, rows: Iterable[Item], total: int | None = None, label: Label[Item] | None = None
+    ) -> Generator[Item, None, None]:
+        """Yield the items of `rows`, each a step of this execution: see `UserTaskStatus.track`."""
+        return self._held_status(self.request).track(rows, total, label)
 
-class UserTask(UserTaskMixin, DjangoTask):  # type: ignore[type-arg]  # not generic at run time
-    """Base class of tasks that users trigger: ``@shared_task(base=UserTask, bind=True)``."""
+    def atrack(
+        self,
+        rows: Iterable[Item] | AsyncIterable[Item],
+        total: int | None = None,
+        label: Label[Item] | None = None,
+    ) -> AsyncGenerator[Item, None]:
+        """Do what `track` does, for ``async for``: see `UserTaskStatus.atrack`.
+
+        Raises `RuntimeError` where the event loop runs in a thread that does not know the task, as `async_to_sync` may
+        have it.
+        """
+        if self.request_stack.top is None:
+            raise RuntimeError(
+                f"This thread does not know what {self.name} is executed for. Take `status = self.status` outside of"
+                " the coroutine, and loop over `status.atrack(...)`."
+            )
+        return self._follow(self.request, rows, total, label)
+
+    def steps(self, steps: int) -> AbstractContextManager[None]:
+        """Return a context that is worth a number of steps: see `UserTaskStatus.steps`."""
+        return self._held_status(self.request).steps(steps)
+
+    async def _follow(
+        self, request: Any, rows: Iterable[Item] | AsyncIterable[Item], total: int | None, label: Label[Item] | None
+    ) -> AsyncGenerator[Item, None]:
+        async with threads.connected():
+            status = await sync_to_async(self._held_status)(request)
+            async with aclosing(status.atrack(rows, total, label)) as items:
+                async for item in items:
+                    yield item
+
+    def _held_status(self, request: Any) -> UserTaskStatus:
+        """Return the status as an execution last read it, or read it."""
+        execution = executions.of(request)
+        held = None if execution is None else execution.status
+        return self._read_status(request) if held is None else held
+
+
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    Parameters = ParamSpec("Parameters", default=...)
+    Returned_co = TypeVarWithDefault("Returned_co", covariant=True, default=Any)
+
+    class GenericTask(DjangoTask[Parameters, Returned_co]):
+        """Celery's task, which older versions do not know to be generic at run time."""
+
+else:
+    Parameters, Returned_co = None, Any
+
+    class GenericTask(DjangoTask):
+        """Celery's task, which may be given parameters for type checkers."""
+
+        abstract = True
+
+        __class_getitem__ = classmethod(GenericAlias)
+
+
+class UserTask(UserTaskMixin, GenericTask[Parameters, Returned_co]):
+    """Base class of tasks that users trigger: ``@shared_task(base=UserTask, bind=True)``.
+
+    A type checker may be told what a task takes and returns: ``class Export(UserTask[[str, int], None])``.
+    """
 
     abstract = True
 
-    def delay_on_commit(self, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
+    def delay_on_commit(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> AsyncResult[Returned_co]:
         """Do what `apply_async_on_commit` does, with the arguments of the task."""
         return self.apply_async_on_commit(args, kwargs)
 
-    def apply_async_on_commit(  # type: ignore[override]  # Celery's returns None
+    def apply_async_on_commit(  # type: ignore[override]  # any arguments and options are handed on
         self, args: Any = None, kwargs: Any = None, **options: Any
-    ) -> AsyncResult[Any]:
-        """Record the task in the caller's transaction, and send its message once that has been committed.
+    ) -> AsyncResult[Returned_co]:
+        """Record the task, and send its message once the caller's transaction has been committed.
 
-        Returns the result, whose id is the status's `task_id`. A rollback leaves neither status nor message.
+        Returns the result, whose id is the status's `task_id`. A rollback leaves no message, and no status unless
+        ``DATABASE_ROUTERS`` keep statuses in another database than that of the transaction.
         """
         from . import deferral
 

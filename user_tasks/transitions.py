@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from . import containers, notifications, outages, texts
+from . import containers, logs, notifications, outages, texts
 from .containers import row
 from .exceptions import TaskCanceledException
 from .states import WAITING, State, is_final
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from .querysets import UserTaskStatusQuerySet
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 SHOWN = (
     "name",
@@ -56,7 +59,11 @@ def refresh(status: UserTaskStatus) -> bool:
 
 def halt_if_canceled(status: UserTaskStatus) -> None:
     """Refresh a status; raise `TaskCanceledException` if it is a canceled task, or is gone."""
-    if not refresh(status):
+    _halt(status, is_there=_survive(status, partial(refresh, status)))
+
+
+def _halt(status: UserTaskStatus, *, is_there: bool) -> None:
+    if not is_there:
         raise TaskCanceledException(f"The status of task {status.task_id} has been deleted.")
     if status.lost:
         revive(status)
@@ -64,32 +71,43 @@ def halt_if_canceled(status: UserTaskStatus) -> None:
         raise TaskCanceledException(f"Task {status.task_id} has been canceled.")
 
 
+def step(status: UserTaskStatus, completed: int = 0, total: int = 0) -> None:
+    """Add steps as `add_steps` does, and halt as `halt_if_canceled` does, in one statement where that is possible."""
+    if status.parent_id or status.is_detached or status.is_repeated or not containers.rows(status).reads_what_it_writes:
+        add_steps(status, completed, total)
+        halt_if_canceled(status)
+        return
+    add = partial(containers.rows(status).add_steps_to, status, SHOWN, completed, total)
+    _halt(status, is_there=_add_once(status, completed, total, add))
+
+
 def add_steps(status: UserTaskStatus, completed: int = 0, total: int = 0) -> None:
     """Add steps to a status and its containers, once, even if the database goes away meanwhile.
 
     None are added by an execution that began after the end of the task, as a message may be delivered again.
     """
-    if status.is_repeated:
-        return
+    if not status.is_repeated:
+        _add_once(status, completed, total, partial(containers.add_steps, status, completed, total))
+
+
+def _add_once(status: UserTaskStatus, completed: int, total: int, add: Callable[[], bool]) -> bool:
     expected = (status.completed_steps + completed, status.total_steps + total)
-    tried = False
 
-    def add() -> None:
-        nonlocal tried
-        if not (tried and refresh(status) and (status.completed_steps, status.total_steps) == expected):
-            tried = True
-            containers.with_ancestors(status).add_steps(completed, total)
+    def is_added() -> bool:
+        return refresh(status) and (status.completed_steps, status.total_steps) == expected
 
-    outages.survive(add, containers.database(status))
+    return outages.survive_once(add, is_added, containers.database(status))
 
 
 def start(status: UserTaskStatus) -> bool:
     """Enter In Progress; from Retrying the steps begin again."""
-    if status.state == State.RETRYING:
-        _take_back_steps(status)
+    containers.lock_from_the_top(status)
+    is_retried = status.state == State.RETRYING
     moved = enter(status, State.IN_PROGRESS)
     if moved:
-        containers.start_waiting(status)
+        if is_retried:
+            _take_back_steps(status)
+        _survive(status, partial(containers.start_waiting, status))
     return moved
 
 
@@ -98,27 +116,30 @@ def execute(status: UserTaskStatus, total_steps: Callable[[], int | None]) -> bo
 
     `total_steps` tells, where that is needed, how many steps there are before any is added, or None to keep them.
     """
+    containers.lock_from_the_top(status)
     executed_before = status.started is not None or status.state == State.RETRYING
     redelivered = executed_before and status.state not in WAITING
-    if executed_before and not is_final(status.state):
+    now = timezone.now()
+    values = {"started": now, "heartbeat": now, "attempts": F("attempts") + (1 if redelivered else 0)}
+    move = partial(row(status).move, State.IN_PROGRESS, **values)
+    is_moved = row(status).filter(state=State.IN_PROGRESS, started=now).exists
+    moved = outages.survive_once(move, is_moved, containers.database(status))
+    if not moved:
+        _survive(status, partial(refresh, status))
+        return False
+    status.state = State.IN_PROGRESS.value
+    if executed_before:
         _take_back_steps(status)
         steps = total_steps()
-        if steps not in (None, status.total_steps):
+        if steps is not None and steps != status.total_steps:
             add_steps(status, total=steps - status.total_steps)
-    now = timezone.now()
-    attempts = F("attempts") + (1 if redelivered else 0)
-    moved = row(status).move(State.IN_PROGRESS, started=now, heartbeat=now, attempts=attempts)
-    if moved:
-        status.state = State.IN_PROGRESS.value
-        containers.start_waiting(status)
-    else:
-        refresh(status)
-    return moved
+    _survive(status, partial(containers.start_waiting, status))
+    return True
 
 
 def enter(status: UserTaskStatus, state: str) -> bool:
     """Enter an in-progress state."""
-    moved = row(status).start(state)
+    moved = _survive(status, partial(row(status).start, state))
     if moved:
         status.state = state
     elif not status.is_detached:
@@ -134,24 +155,34 @@ def set_state(status: UserTaskStatus, state: str) -> bool:
         return _fail(status, None)
     if state == State.CANCELED:
         return cancel(status)
+    containers.lock_from_the_top(status)
     moved = enter(status, state)
     if moved:
-        containers.enter_custom_state(status, state)
+        _survive(status, partial(containers.enter_custom_state, status, state))
     return moved
 
 
-def succeed(status: UserTaskStatus) -> bool:
-    """Complete the missing steps, here and in the containers, and enter Succeeded."""
+def succeed(status: UserTaskStatus, *, as_known: bool = False) -> bool:
+    """Complete the missing steps, here and in the containers, and enter Succeeded.
+
+    With `as_known` the status need not have been read just now: nothing happens if it has changed meanwhile.
+    """
+    containers.lock_from_the_top(status)
     missing = max(status.total_steps - status.completed_steps, 0)
-    with transaction.atomic(using=containers.database(status)):
-        # The containers first: everything locks rows from the top down, so that nothing waits in a circle.
-        if missing and status.parent_id:
+    own = row(status).counting_like(status) if as_known else row(status)
+    completed = F("completed_steps") + missing
+
+    def move(now: datetime) -> bool:
+        if not missing or not status.parent_id:
+            return own.move(State.SUCCEEDED, completed_steps=completed, finished=now)
+        with transaction.atomic(using=containers.database(status)):
+            # The containers first: everything locks rows from the top down, so that nothing waits in a circle.
             containers.above(status).add_steps(missing)
-        moved = row(status).move(
-            State.SUCCEEDED, completed_steps=F("completed_steps") + missing, finished=timezone.now()
-        )
-        transaction.set_rollback(not moved, using=containers.database(status))
-    return _stopped(status, State.SUCCEEDED) if moved else False
+            moved = own.move(State.SUCCEEDED, completed_steps=completed, finished=now)
+            transaction.set_rollback(not moved, using=containers.database(status))
+        return moved
+
+    return _move_to_rest(status, State.SUCCEEDED, move) and _stopped(status)
 
 
 def fail(status: UserTaskStatus, message: Any) -> bool:
@@ -160,30 +191,43 @@ def fail(status: UserTaskStatus, message: Any) -> bool:
 
 
 def lose(status: UserTaskStatus, text: str) -> bool:
-    """Enter Failed because nobody reports on the task; not if it has shown life since it was read."""
-    return _fail(status, text, row(status).filter(heartbeat=status.heartbeat, state=status.state), lost=True)
+    """Enter Failed because nobody reports on the task, or come to rest in the final state that it has.
+
+    Not if it has shown life since it was read.
+    """
+    silent = row(status).filter(heartbeat=status.heartbeat, state=status.state)
+    return _end(status, silent) if is_final(status.state) else _fail(status, text, silent, lost=True)
 
 
 def revive(status: UserTaskStatus) -> bool:
     """Put a task that was taken for lost back to work, with its containers and what had become unreachable."""
+    moved = _survive(status, partial(_put_back, status))
+    _survive(status, partial(refresh, status))
+    if moved:
+        logs.entered(status, State.IN_PROGRESS)
+    return moved
+
+
+def _put_back(status: UserTaskStatus) -> bool:
     lost_at = status.finished or timezone.now()
     with transaction.atomic(using=containers.database(status)):
+        containers.with_ancestors(status).lock()
         taken_for_lost = row(status).filter(lost=True)
-        moved = bool(
-            taken_for_lost.change(state=State.IN_PROGRESS, finished=None, lost=False, heartbeat=timezone.now())
-        )
-        if moved:
-            explanations = status.artifacts.filter(name="Error", created__gte=lost_at)
-            texts = list(explanations.values_list("text", flat=True))
-            explanations.delete()
-            containers.reopen(status, lost_at, texts)
-    refresh(status)
-    return moved
+        if not taken_for_lost.change(state=State.IN_PROGRESS, finished=None, lost=False, heartbeat=timezone.now()):
+            return False
+        explanations = containers.errors(status).filter(created__gte=lost_at)
+        explained = list(explanations.values_list("text", flat=True))
+        explanations.delete()
+        containers.reopen(status, lost_at, explained)
+    return True
 
 
 def retry(status: UserTaskStatus, due: datetime | None = None) -> bool:
     """Enter Retrying, with one more attempt, which begins at `due` at the earliest."""
-    return row(status).move(State.RETRYING, attempts=F("attempts") + 1, due=due or F("due"))
+    containers.lock_from_the_top(status)
+    move = partial(row(status).move, State.RETRYING, attempts=F("attempts") + 1, due=due or F("due"))
+    is_moved = row(status).filter(state=State.RETRYING, attempts=status.attempts + 1).exists
+    return outages.survive_once(move, is_moved, containers.database(status))
 
 
 def cancel(status: UserTaskStatus, terminate: bool = False) -> bool:
@@ -191,23 +235,26 @@ def cancel(status: UserTaskStatus, terminate: bool = False) -> bool:
     containers.lock_from_the_top(status)
     if status.is_container:
         return _cancel_container(status, terminate)
-    if row(status).filter(state__in=WAITING).move(State.CANCELED, finished=timezone.now()):
-        status.state = State.CANCELED.value
+    waiting = row(status).filter(state__in=WAITING)
+    if _move_to_rest(status, State.CANCELED, lambda now: waiting.move(State.CANCELED, finished=now)):
         notifications.revoked(row(status), [status.task_id])
-        return _stopped(status, State.CANCELED)
-    if not row(status).move(State.CANCELED):
+        return _stopped(status)
+    move, is_moved = partial(row(status).move, State.CANCELED), row(status).filter(state=State.CANCELED).exists
+    if not outages.survive_once(move, is_moved, containers.database(status)):
         return False
     status.state = State.CANCELED.value
     if terminate:
         notifications.revoked(row(status), [status.task_id], terminate=True)
-    containers.settle(status)
+    _survive(status, partial(containers.settle, status))
     return True
 
 
 def stop(status: UserTaskStatus) -> bool:
     """Cancel a task that no worker executes any more."""
-    cancel(status)
-    return end(status)
+    containers.lock_from_the_top(status)
+    running = row(status)
+    moved = _move_to_rest(status, State.CANCELED, lambda now: running.move(State.CANCELED, finished=now))
+    return moved and _stopped(status)
 
 
 def end(status: UserTaskStatus) -> bool:
@@ -216,10 +263,17 @@ def end(status: UserTaskStatus) -> bool:
     The containers of one that is at rest already are told again: the process that ended it may have been killed
     before it told them.
     """
-    moved = row(status).finish()
-    refresh(status)
+    return _end(status, row(status))
+
+
+def _end(status: UserTaskStatus, ending: UserTaskStatusQuerySet) -> bool:
+    containers.lock_from_the_top(status)
+    now = timezone.now()
+    finish, is_finished = partial(ending.finish, now), row(status).filter(finished=now).exists
+    moved = outages.survive_once(finish, is_finished, containers.database(status))
+    _survive(status, partial(refresh, status))
     if moved:
-        _stopped(status, status.state)
+        _stopped(status)
     elif is_final(status.state):
         tell_containers(status)
     return moved
@@ -228,15 +282,20 @@ def end(status: UserTaskStatus) -> bool:
 def tell_containers(status: UserTaskStatus) -> None:
     """Tell the containers of a task's end, as far as they have not heard of it."""
     if status.state == State.FAILED and status.parent is not None and row(status.parent).not_final().exists():
-        containers.fail(status, status.artifacts.filter(name="Error").values_list("text", flat=True).first())
+        text = containers.errors(status).values_list("text", flat=True).first()
+        with containers.locked_above(status):
+            containers.fail(status, text)
     containers.settle(status)
 
 
 def postpone(status: UserTaskStatus, due: datetime | None) -> bool:
     """Enter Pending again, for what takes the place of a running task; its steps begin again."""
-    _take_back_steps(status)
-    refresh(status)
-    return row(status).move(State.PENDING, due=due)
+    containers.lock_from_the_top(status)
+    moved = _survive(status, partial(row(status).move, State.PENDING, due=due))
+    if moved:
+        _take_back_steps(status)
+    _survive(status, partial(refresh, status))
+    return moved
 
 
 def give_up(status: UserTaskStatus, text: str) -> None:
@@ -244,10 +303,12 @@ def give_up(status: UserTaskStatus, text: str) -> None:
 
     One that has no container says itself what has failed in its place.
     """
+    containers.lock_from_the_top(status)
     if status.parent is None:
         fail(status, text)
     else:
-        containers.fail(status, text)
+        with containers.locked_above(status):
+            containers.fail(status, text)
         cancel(status)
 
 
@@ -270,23 +331,41 @@ def _fail(
 ) -> bool:
     failing = row(status) if failing is None else failing
     containers.lock_from_the_top(status)
-    with transaction.atomic(using=containers.database(status)):
-        moved = failing.move(State.FAILED, finished=timezone.now(), **values)
-        # Celery reports a hard time limit twice.
-        if text is not None and (moved or not row(status).filter(artifacts__text=text).exists()):
-            containers.add_error(status, text)
+
+    def move(now: datetime) -> bool:
+        # With its containers: whoever looks at one after the other would find it failed, and not explained.
+        with containers.locked_above(status):
+            moved = failing.move(State.FAILED, finished=now, **values)
+            # Celery reports a hard time limit twice.
+            if text is not None and (moved or not row(status).filter(artifacts__text=text).exists()):
+                containers.add_error(status, text)
+            if moved:
+                containers.fail(status, text)
+        return moved
+
+    moved = _move_to_rest(status, State.FAILED, move)
     if moved:
-        status.state = State.FAILED.value
-        notifications.stopped(row(status))
-        containers.fail(status, text)
-        containers.settle(status)
+        _stopped(status)
     return moved
 
 
-def _stopped(status: UserTaskStatus, state: str) -> bool:
-    status.state = str(state)
+def _survive(status: UserTaskStatus, operation: Callable[[], Result]) -> Result:
+    return outages.survive(operation, containers.database(status))
+
+
+def _move_to_rest(status: UserTaskStatus, state: State, move: Callable[[datetime], bool]) -> bool:
+    """Make a move to a final state, once; the time at which the row came to rest tells who has moved it."""
+    now = timezone.now()
+    is_moved = row(status).filter(state=state, finished=now).exists
+    moved = outages.survive_once(partial(move, now), is_moved, containers.database(status), outages.TRIES)
+    if moved:
+        status.state = state.value
+    return moved
+
+
+def _stopped(status: UserTaskStatus) -> bool:
     notifications.stopped(row(status))
-    containers.settle(status)
+    _survive(status, partial(containers.settle, status))
     return True
 
 

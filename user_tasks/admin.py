@@ -6,33 +6,53 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from django.contrib import admin
+from celery import current_app
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.auth import get_permission_codename, get_user_model
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import connections
 from django.db.models import Q
 from django.db.models.deletion import Collector
-from django.urls import reverse
-from django.utils.html import format_html
+from django.shortcuts import get_object_or_404
+from django.urls import path, reverse
+from django.utils.decorators import method_decorator
+from django.utils.html import format_html, format_html_join
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
+from django.views.decorators.http import require_safe
 
-from . import removal, states
+from . import containers, downloads, estimates, losses, outages, removal, states
+from .containers import CHAIN, CHORD, GROUP
 from .models import UserTaskArtifact, UserTaskStatus
+from .paginators import CappedPaginator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from django.db.models import Model, QuerySet
-    from django.http import HttpRequest
+    from django.http import HttpRequest, QueryDict
+    from django.http.response import HttpResponseBase
 
     from .querysets import UserTaskStatusQuerySet
+
+DOWNLOAD = "user_tasks_usertaskartifact_download"
 
 TEXT_SHOWN = 10_000
 """Characters of a text that an artifact's page shows."""
 
 CONTENT_SHOWN = 80
 """Characters of an artifact's content that lists show."""
+
+OUTPUTS_SHOWN = 20
+"""Artifacts that stand on the page of their status."""
+
+SELECTED_AT_ONCE = 500
+"""Rows that are canceled at a time; all of a list may be selected."""
+
+SELECTED_SHOWN = 20
+"""Selected rows that are named before they are deleted; the others are counted."""
 
 HOLDERS_SHOWN = 20
 """Objects named that keep a status from being deleted."""
@@ -52,8 +72,24 @@ class StateFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[UserTaskStatus]) -> QuerySet[UserTaskStatus]:
         """Return the statuses in the chosen state."""
         if self.value() == self.custom:
-            return queryset.exclude(state__in=states.TRANSLATIONS)
+            return queryset.filter(finished=None).exclude(state__in=states.TRANSLATIONS)
         return queryset.filter(state=self.value()) if self.value() else queryset
+
+
+class ClassFilter(admin.SimpleListFilter):
+    """Filters by the kinds of containers and the registered tasks, without looking for those that are there."""
+
+    title = _("task class")
+    parameter_name = "task_class"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Offer the classes by name."""
+        tasks = sorted(name for name, task in current_app.tasks.items() if hasattr(task, "calculate_total_steps"))
+        return [(name, name) for name in (CHAIN, GROUP, CHORD, *tasks)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[UserTaskStatus]) -> QuerySet[UserTaskStatus]:
+        """Return the statuses of the chosen class."""
+        return queryset.filter(task_class=self.value()) if self.value() else queryset
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
@@ -63,6 +99,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic 
     sortable_by = ()
     list_per_page = 50
     show_full_result_count = False
+    paginator = CappedPaginator
     show_facets = admin.ShowFacets.NEVER
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
@@ -92,12 +129,23 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic 
         term = search_term.strip()
         return (queryset.filter(self.named(term)) if term else queryset), False
 
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **options: Any) -> Any:
+        """Do nothing with all of a list that has not been counted to its end."""
+        if request.POST.get("select_across", "0") not in ("", "0") and self._is_capped(request, queryset):
+            text = _("There are more than these. Search or filter for the others.")
+            self.message_user(request, text, messages.WARNING)
+            request.POST = _without_selection(request.POST)
+        return super().response_action(request, queryset, *args, **options)
+
     def named(self, term: str) -> Q:
         """Return the condition for the rows that a search term names."""
         try:
             return Q(uuid=UUID(term))
         except ValueError:
             return Q(pk__in=())
+
+    def _is_capped(self, request: HttpRequest, queryset: QuerySet[Any]) -> bool:
+        return getattr(self.get_paginator(request, queryset, self.list_per_page), "is_capped", False)
 
     def _granted(self, request: HttpRequest, action: str) -> bool:
         permission = f"{self.opts.app_label}.{get_permission_codename(action, self.opts)}"
@@ -111,13 +159,13 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic 
 class UserTaskStatusAdmin(ReadOnlyAdmin):
     """Lists statuses, newest first; cancels and deletes them as the API does."""
 
-    list_display = ("label", "user", "state_text", "completed_steps", "total_steps", "attempts", "created", "modified")
-    list_filter = (StateFilter, "is_container", "created")
+    list_display = ("label", "user", "state_label", "progress", "attempts", "created", "modified")
+    list_filter = (StateFilter, ClassFilter, "created")
     list_select_related = ("user",)
     search_fields = ("uuid", "task_id", "user")
-    search_help_text = _("Task ID, UUID or username, in full")
+    search_help_text = _("Beginning of a task ID; UUID or username, in full")
     raw_id_fields = ("user", "parent")
-    actions = ("cancel_selected",)
+    actions = ("cancel_selected", "fail_selected")
     fields = readonly_fields = (
         "uuid",
         "task_id",
@@ -126,7 +174,8 @@ class UserTaskStatusAdmin(ReadOnlyAdmin):
         "user",
         "parent",
         "is_container",
-        "state_text",
+        "state_label",
+        "progress",
         "completed_steps",
         "total_steps",
         "attempts",
@@ -140,14 +189,28 @@ class UserTaskStatusAdmin(ReadOnlyAdmin):
         "artifacts",
     )
 
+    class Media:
+        css = {"all": ["user_tasks/admin.css"]}
+
+    def get_fields(self, request: HttpRequest, obj: UserTaskStatus | None = None) -> list[Any]:
+        """Leave the artifacts out for those who may not look at them in their own list."""
+        fields = list(super().get_fields(request, obj))
+        return fields if self._shows_artifacts(request) else [field for field in fields if field != "artifacts"]
+
+    def has_fail_permission(self, request: HttpRequest) -> bool:
+        """Ask for the permission to change."""
+        return self._granted(request, "change")
+
     def named(self, term: str) -> Q:
-        """Find a status by its UUID or task ID, and all statuses of a user."""
+        """Find a status by its UUID, those whose task ID begins so, and all statuses of a user."""
         users = get_user_model()._default_manager.values_list("pk", flat=True)
         try:
             found = list(users.filter(**{get_user_model().USERNAME_FIELD: term}))
         except (ValueError, ValidationError):
             found = []
-        return super().named(term) | Q(task_id=term) | Q(user__in=found)
+        # Each as the database can look it up in its index.
+        beginning = "istartswith" if connections[UserTaskStatus.objects.db].vendor == "mysql" else "startswith"
+        return super().named(term) | Q(**{f"task_id__{beginning}": term}) | Q(user__in=found)
 
     @admin.display(description=_("name"))
     def label(self, status: UserTaskStatus) -> str:
@@ -155,9 +218,20 @@ class UserTaskStatusAdmin(ReadOnlyAdmin):
         return status.name or status.task_class or status.task_id
 
     @admin.display(description=_("state"))
-    def state_text(self, status: UserTaskStatus) -> str:
-        """The state in the active language."""
-        return status.state_text
+    def state_label(self, status: UserTaskStatus) -> str:
+        """The state in the active language, in a color of its own."""
+        return format_html('<span class="ut-label" data-state="{}">{}</span>', status.state, status.state_text)
+
+    @admin.display(description=_("progress"))
+    def progress(self, status: UserTaskStatus) -> str:
+        """How much is done, as a bar and in percent."""
+        percent = estimates.percent(status.state, status.completed_steps, status.total_steps)
+        return format_html(
+            '<progress class="ut-meter" max="100" value="{}" aria-label="{}"></progress> {} %',
+            percent,
+            _("Progress of %(name)s") % {"name": self.label(status)},
+            percent,
+        )
 
     @admin.display(description=_("members"))
     def members(self, status: UserTaskStatus) -> str:
@@ -166,40 +240,68 @@ class UserTaskStatusAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("artifacts"))
     def artifacts(self, status: UserTaskStatus) -> str:
-        """A link to the outputs."""
-        return self._link(UserTaskArtifact, "status", status)
+        """The first outputs, the texts of them cut, and a link to all."""
+        first = UserTaskArtifact.objects.with_text_start(CONTENT_SHOWN).filter(status=status).order_by("pk")
+        shown = format_html_join(
+            "",
+            '<li><a href="{}">{}</a>: {}</li>',
+            (
+                (self._address(UserTaskArtifact, "change", artifact.pk), artifact.name, _content(artifact))
+                for artifact in first[:OUTPUTS_SHOWN]
+            ),
+        )
+        return format_html('<ul class="ut-outputs">{}</ul>{}', shown, self._link(UserTaskArtifact, "status", status))
 
     @admin.action(permissions=["cancel"], description=_("Cancel selected %(verbose_name_plural)s"))
     def cancel_selected(self, request: HttpRequest, queryset: UserTaskStatusQuerySet) -> None:
         """Cancel what is unfinished."""
+        selected = list(queryset.not_final().values_list("pk", flat=True))
         canceled = 0
-        for status in queryset.not_final():
-            status.cancel()
-            canceled += status.state == UserTaskStatus.CANCELED
+        for start in range(0, len(selected), SELECTED_AT_ONCE):
+            keys = selected[start : start + SELECTED_AT_ONCE]
+            statuses = UserTaskStatus.objects.at_home().filter(pk__in=keys)
+            containers.cancel_all(statuses)
+            canceled += statuses.filter(state=UserTaskStatus.CANCELED).count()
         text = ngettext("%(count)d task canceled.", "%(count)d tasks canceled.", canceled)
         self.message_user(request, text % {"count": canceled})
+
+    @admin.action(permissions=["fail"], description=_("Give up selected %(verbose_name_plural)s as lost"))
+    def fail_selected(self, request: HttpRequest, queryset: UserTaskStatusQuerySet) -> None:
+        """Fail tasks that their workers have lost; one whose worker shows life again is put back."""
+        count = losses.give_up(queryset)
+        text = ngettext("%(count)d task was given up.", "%(count)d tasks were given up.", count)
+        self.message_user(request, text % {"count": count})
 
     def delete_model(self, request: HttpRequest, obj: UserTaskStatus) -> None:
         """Cancel and delete a status."""
         removal.delete(obj)
 
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[UserTaskStatus]) -> None:
-        """Cancel and delete statuses; some may be gone with their containers by then."""
-        for status in queryset:
-            if UserTaskStatus.objects.filter(pk=status.pk).exists():
-                removal.delete(status)
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Cancel and delete statuses."""
+        removal.delete_all(queryset)
 
     def get_deleted_objects(
         self, objs: Iterable[Any], request: HttpRequest
     ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        """Count what would go along, which may be many rows, and name what keeps it from going."""
-        counts, holders = _consequences(objs)
-        return [str(status) for status in objs], counts, set(), holders
+        """Count what would go, which may be many rows, name the first of them, and what keeps them from going."""
+        statuses = list(objs)
+        counts, holders = _consequences(statuses)
+        names = [str(status) for status in statuses[:SELECTED_SHOWN]]
+        return [*names, *["…"][: len(statuses) - len(names)]], counts, set(), holders
+
+    def _shows_artifacts(self, request: HttpRequest) -> bool:
+        site = self.admin_site
+        if not site.is_registered(UserTaskArtifact):
+            return False
+        return site.get_model_admin(UserTaskArtifact).has_view_permission(request)
 
     def _link(self, model: type[Model], field: str, status: UserTaskStatus) -> str:
-        name = f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist"
-        address = reverse(name, current_app=self.admin_site.name)
+        address = self._address(model, "changelist")
         return format_html('<a href="{}?{}__id__exact={}">{}</a>', address, field, status.pk, _("Show"))
+
+    def _address(self, model: type[Model], page: str, *args: Any) -> str:
+        name = f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}"
+        return reverse(name, args=args, current_app=self.admin_site.name)
 
 
 @admin.register(UserTaskArtifact)
@@ -239,14 +341,30 @@ class UserTaskArtifactAdmin(ReadOnlyAdmin):
     @admin.display(description=_("content"))
     def content(self, artifact: Any) -> str:
         """The file's name, the address or the beginning of the text."""
-        content = artifact.file.name or artifact.url or artifact.text_start
-        return Truncator(content).chars(CONTENT_SHOWN)
+        return _content(artifact)
+
+    def get_urls(self) -> list[Any]:
+        """Add the downloads, for those who may look at everybody's artifacts."""
+        download = path("<int:pk>/download/", self.admin_site.admin_view(self.download), name=DOWNLOAD)
+        return [download, *super().get_urls()]
+
+    @method_decorator(require_safe)
+    def download(self, request: HttpRequest, pk: int) -> HttpResponseBase:
+        """Send the file of an artifact."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        try:
+            return downloads.respond(request, get_object_or_404(UserTaskArtifact, pk=pk))
+        except downloads.GoneError as error:
+            return downloads.gone(str(error))
 
     @admin.display(description=_("file"))
     def stored_file(self, artifact: UserTaskArtifact) -> str:
-        """A link to the file, if its storage has one."""
-        name, url = artifact.file.name or "", artifact.file_url
-        return format_html('<a href="{}">{}</a>', url, name) if url else name
+        """A link to the file."""
+        if not artifact.file:
+            return downloads.gone_text(artifact) if artifact.expired else ""
+        address = reverse(f"admin:{DOWNLOAD}", args=[artifact.pk], current_app=self.admin_site.name)
+        return format_html('<a href="{}">{}</a>', address, artifact.file.name)
 
     @admin.display(description=_("text"))
     def beginning(self, artifact: Any) -> str:
@@ -255,10 +373,22 @@ class UserTaskArtifactAdmin(ReadOnlyAdmin):
         return f"{artifact.text_start}…" if cut else artifact.text_start
 
 
-def _consequences(statuses: Iterable[UserTaskStatus]) -> tuple[dict[str, int], list[str]]:
-    collector = Collector(using=UserTaskStatus.objects.db)
+def _without_selection(data: QueryDict) -> Any:
+    """Return the data of a form with nothing selected, which Django says, and that nothing has changed."""
+    left = data.copy()
+    left["select_across"] = "0"
+    left.setlist(ACTION_CHECKBOX_NAME, [])
+    return left
+
+
+def _content(artifact: Any) -> str:
+    return Truncator(artifact.file.name or artifact.url or artifact.text_start).chars(CONTENT_SHOWN)
+
+
+def _consequences(statuses: list[UserTaskStatus]) -> tuple[dict[str, int], list[str]]:
+    collector = Collector(using=outages.home())
     try:
-        collector.collect(list(statuses))
+        collector.collect(statuses)
     except removal.HELD as error:
         return {}, [str(holder) for holder in list(error.args[1])[:HOLDERS_SHOWN]]
     return dict(_counts(collector)), []

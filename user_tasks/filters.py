@@ -9,13 +9,14 @@ from rest_framework.filters import BaseFilterBackend
 from .querysets import visible
 
 if TYPE_CHECKING:
+    from django.http import HttpRequest
     from rest_framework.request import Request
 
 
 class StatusFilterBackend(BaseFilterBackend):
     """Shows superusers everything, others what they triggered, anonymous users nothing."""
 
-    def filter_queryset(self, request: Request, queryset: Any, view: Any) -> Any:
+    def filter_queryset(self, request: Request | HttpRequest, queryset: Any, view: Any) -> Any:
         """Return the statuses that the request's user may be shown."""
         return queryset.filter(visible(request.user, "user"))
 
@@ -23,6 +24,6 @@ class StatusFilterBackend(BaseFilterBackend):
 class ArtifactFilterBackend(BaseFilterBackend):
     """Shows superusers everything, others the outputs of what they triggered, anonymous users nothing."""
 
-    def filter_queryset(self, request: Request, queryset: Any, view: Any) -> Any:
+    def filter_queryset(self, request: Request | HttpRequest, queryset: Any, view: Any) -> Any:
         """Return the artifacts that the request's user may be shown."""
         return queryset.filter(visible(request.user, "status__user"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rules.permissions import set_perm
+from rules.permissions import ObjectPermissionBackend, perm_exists, set_perm
 from rules.predicates import is_superuser, predicate
 
 if TYPE_CHECKING:
@@ -44,3 +44,13 @@ def add_rules() -> None:
     """
     for name, rule in PERMISSIONS.items():
         set_perm(name, rule)  # type: ignore[no-untyped-call]  # rules has no annotations
+
+
+def decides(backend: type) -> bool:
+    """Tell whether an authentication backend goes by such rules."""
+    return issubclass(backend, ObjectPermissionBackend)
+
+
+def has_rule(permission: str) -> bool:
+    """Tell whether a rule has been set for a permission."""
+    return bool(perm_exists(permission))  # type: ignore[no-untyped-call]  # rules has no annotations

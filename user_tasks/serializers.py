@@ -12,17 +12,32 @@ from rest_framework import serializers
 from .models import UserTaskArtifact, UserTaskStatus
 
 
+class ArtifactLinks(serializers.ManyRelatedField):
+    """Links to artifacts: to those that `prefetch_artifact_links` has read, in lists rather than in query sets."""
+
+    LIST = "linked_artifacts"
+    """The attribute of a status that has the list."""
+
+    def get_attribute(self, instance: UserTaskStatus) -> Any:
+        """Return the artifacts of a status."""
+        linked = getattr(instance, self.LIST, None)
+        return super().get_attribute(instance) if linked is None else linked
+
+
 class StatusSerializer(serializers.ModelSerializer[UserTaskStatus]):
     """How far a task is, and where its outputs are."""
 
     state_text = serializers.CharField(read_only=True, help_text=_("The state in the language of the request"))
-    artifacts: Any = serializers.HyperlinkedRelatedField(
-        many=True, read_only=True, view_name="usertaskartifact-detail", lookup_field="uuid"
+    artifacts: Any = ArtifactLinks(
+        child_relation=serializers.HyperlinkedRelatedField(
+            read_only=True, view_name="usertaskartifact-detail", lookup_field="uuid"
+        ),
+        read_only=True,
     )
 
     class Meta:
         model = UserTaskStatus
-        fields = (
+        fields: tuple[str, ...] = (
             "name",
             "state",
             "state_text",
@@ -46,7 +61,7 @@ class ArtifactSerializer(serializers.ModelSerializer[UserTaskArtifact]):
 
     class Meta:
         model = UserTaskArtifact
-        fields = ("name", "created", "modified", "status", "file", "text", "url")
+        fields: tuple[str, ...] = ("name", "created", "modified", "status", "file", "text", "url")
 
     @extend_schema_field({"type": "string", "format": "uri-reference"})
     def get_file(self, artifact: UserTaskArtifact) -> str:
@@ -64,4 +79,5 @@ def prefetch_artifact_links(serializer: Any) -> None:
     if serializer.instance is not None and linked:
         statuses = list(serializer.instance) if hasattr(serializer, "child") else [serializer.instance]
         links = UserTaskArtifact.objects.only("uuid", "status").order_by("pk")
-        prefetch_related_objects(statuses, Prefetch("artifacts", links))
+        to_attr = field.LIST if isinstance(field, ArtifactLinks) else None
+        prefetch_related_objects(statuses, Prefetch("artifacts", links, to_attr=to_attr))

@@ -7,37 +7,50 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from django.utils.cache import get_conditional_response, patch_cache_control, patch_vary_headers
-from django.utils.functional import classproperty
 from django.utils.http import quote_etag
 from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
-from rest_framework.decorators import action
 from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.mixins import DestroyModelMixin, ListModelMixin
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.permissions import DjangoObjectPermissions
 from rest_framework.renderers import BrowsableAPIRenderer
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
-from rest_framework.status import HTTP_201_CREATED, HTTP_409_CONFLICT
+from rest_framework.status import HTTP_201_CREATED, HTTP_409_CONFLICT, HTTP_410_GONE
 from rest_framework.viewsets import GenericViewSet
 
-from . import __version__, removal, searching, states
+from . import __version__, downloads, removal, searching, states
 from .conf import settings
 from .models import UserTaskArtifact, UserTaskStatus
 from .openapi import DescribedSchema
 from .pagination import LinkPagination
-from .querysets import UserTaskStatusQuerySet
+from .querysets import UserTaskArtifactQuerySet, UserTaskStatusQuerySet
 from .serializers import ArtifactSerializer, StatusSerializer, prefetch_artifact_links
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import TypeVar
 
     from django.db.models import Model
     from django.http import HttpResponseBase
     from rest_framework.request import Request
     from rest_framework.serializers import BaseSerializer
     from rest_framework.views import APIView
+
+    Method = TypeVar("Method")
+
+    # To type checkers, both are what subclasses make of them: plain attributes and methods.
+    def classproperty(getter: Callable[[Any], Any]) -> Any:
+        """Return a property of the class."""
+
+    def action(**options: Any) -> Callable[[Method], Method]:
+        """Return a decorator for methods with a URL of their own."""
+
+else:
+    from django.utils.functional import classproperty
+    from rest_framework.decorators import action
 
 
 class DjangoObjectPermissionsIncludingView(DjangoObjectPermissions):
@@ -59,6 +72,14 @@ class DjangoObjectPermissionsIncludingView(DjangoObjectPermissions):
         if authenticated and request.method not in view.allowed_methods:
             raise MethodNotAllowed(str(request.method))
         return super().has_permission(request, view)
+
+
+class AnyNegotiation(DefaultContentNegotiation):
+    """Takes no notice of what a client accepts: a file is what it is. Errors are told in the first way there is."""
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
+        """Return the first renderer and its content type."""
+        return renderers[0], renderers[0].media_type
 
 
 class UserTasksViewSet(ListModelMixin, GenericViewSet[Any]):
@@ -155,9 +176,9 @@ class StatusViewSet(DestroyModelMixin, UserTasksViewSet):
 
     def get_version(self, instance: Any) -> list[str] | None:
         """Return what changes with the row or its artifacts, or None where `get_object` did not read these."""
-        if not hasattr(instance, "artifact_count"):
+        if not hasattr(instance, "artifact_version"):
             return None
-        return [*_row(instance), str(instance.artifact_count), str(instance.artifact_modified)]
+        return [*_row(instance), str(instance.artifact_version)]
 
     def get_detail_headers(self, instance: Any) -> dict[str, str]:
         """Return when to ask again about an unfinished status."""
@@ -196,6 +217,34 @@ class ArtifactViewSet(UserTasksViewSet):
     def filter_backends(cls) -> Any:  # noqa: N805 - see pagination_class
         """What the settings name."""
         return settings.USER_TASKS_ARTIFACT_FILTERS
+
+    def filter_queryset(self, queryset: Any) -> Any:
+        """Return what the request may be shown, with as much as its serializer takes."""
+        queryset = super().filter_queryset(queryset)
+        reads_containers = getattr(self.get_serializer_class(), "reads_containers", False)
+        return UserTaskArtifactQuerySet.with_containers(queryset) if reads_containers else queryset
+
+    @action(detail=True, methods=["get"], content_negotiation_class=AnyNegotiation, pagination_class=None)
+    def download(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Send the file, or else the text; a storage that signs URLs is redirected to."""
+        try:
+            return downloads.respond(request._request, self.get_object())
+        except downloads.GoneError as error:
+            return Response({"detail": str(error)}, status=HTTP_410_GONE)
+
+    @action(
+        detail=False,
+        methods=["get"],
+        url_path="shared/(?P<token>[^/]+)",
+        authentication_classes=(),
+        permission_classes=(),
+        filter_backends=(),
+        content_negotiation_class=AnyNegotiation,
+        pagination_class=None,
+    )
+    def shared(self, request: Request, token: str, **kwargs: Any) -> HttpResponseBase:
+        """Send the file, or else the text, to whoever has a link that has been signed."""
+        return downloads.shared(request._request, token)
 
     def get_version(self, instance: UserTaskArtifact) -> list[str] | None:
         """Return what changes with the row or the file's URL, or None where that is signed and expires."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 
-from .. import access, estimates, states
+from .. import access, downloads, estimates, lifetimes, states
 from ..states import State
 from . import durations
 
@@ -233,16 +233,29 @@ class Output:
 
     @property
     def file_name(self) -> str:
-        """The name of its file, without the folders; empty where there is none."""
-        return PurePosixPath(str(self.artifact.file.name)).name if self.artifact.file else ""
+        """The name of its file, as a download gets it; empty where there is none, and never was."""
+        return downloads.file_name(self.artifact) if self.artifact.file or self.artifact.expired else ""
 
-    @cached_property
+    @property
+    def download_url(self) -> str:
+        """Where its file is; empty where that is gone for its age."""
+        return "" if lifetimes.is_over(self.artifact) else reverse("user_tasks:download", args=[self.uuid])
+
+    @property
+    def gone_text(self) -> str:
+        """What tells that its file is gone."""
+        return downloads.gone_text(self.artifact)
+
+    @property
+    def kept_until(self) -> datetime | None:
+        """Until when its file is kept, where that is still to come."""
+        end = self.artifact.expires
+        return end if end is not None and end > timezone.now() else None
+
+    @property
     def size(self) -> int | None:
-        """The length of its file, in bytes, if its storage can tell."""
-        try:
-            return int(self.artifact.file.size)
-        except Exception:  # noqa: BLE001 - storages raise errors of their own, and a file may be gone
-            return None
+        """The length of its file, in bytes, if that was noted when the file was stored."""
+        return self.artifact.size
 
     @property
     def text(self) -> str:

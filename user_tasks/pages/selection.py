@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from .. import access
 from ..models import UserTaskArtifact, UserTaskStatus
-from ..paginators import UncountedPaginator
+from ..paginators import InTurn, UncountedPaginator
 from ..querysets import UserTaskStatusQuerySet
 from .presentation import TEXT_SHOWN, Output, Task
 
@@ -55,6 +55,11 @@ def visible(request: HttpRequest, statuses: UserTaskStatusQuerySet, view: Any = 
     return cast("UserTaskStatusQuerySet", access.visible_statuses(request, statuses, view))
 
 
+def running_first(statuses: UserTaskStatusQuerySet, others: UserTaskStatusQuerySet) -> InTurn:
+    """Return those of the statuses that run, then the others, each with the newest first."""
+    return InTurn(statuses.live().newest_first(), others.newest_first())
+
+
 def page_of(rows: Any, size: int, number: str | None) -> Page[Any]:
     """Return one page of a query's rows, by the number in a request; raises `Http404` where there is no such page."""
     try:
@@ -68,7 +73,7 @@ def outputs(request: HttpRequest, status: UserTaskStatus, size: int, number: str
     artifacts: Any = UserTaskArtifact.objects.of(status, PARTS_WITH_OUTPUTS).errors_first()
     if not access.allows(request.user, "view", UserTaskArtifact):
         artifacts = artifacts.none()
-    found = access.visible_artifacts(request, artifacts.with_text_start(TEXT_SHOWN).select_related("status"), view)
+    found = access.visible_artifacts(request, artifacts.with_text_start(TEXT_SHOWN).with_containers(), view)
     page = page_of(found, size, number)
     page.object_list = [
         Output(artifact, artifact.status_id != status.pk)
@@ -81,17 +86,17 @@ def outputs(request: HttpRequest, status: UserTaskStatus, size: int, number: str
 def outputs_version(status: UserTaskStatus) -> tuple[Any, ...]:
     """Return what changes with what `outputs` finds."""
     if not status.is_container:
-        return status.artifact_count, status.artifact_modified  # type: ignore[attr-defined]  # by with_artifact_version
+        return (str(status.artifact_version),)  # type: ignore[attr-defined]  # by with_artifact_version
     found = UserTaskArtifact.objects.of(status, PARTS_WITH_OUTPUTS)
     return tuple(found.aggregate(Count("pk"), Max("modified")).values())
 
 
 def tray(request: HttpRequest, view: Any = None) -> dict[str, Any]:
     """Return what the tray shows: the user's own tasks that run or have just finished, and how many run."""
-    own = UserTaskStatus.objects.roots().filter(user=request.user.pk)
-    recent = own.changed_since(timezone.now() - JUST_FINISHED).running_first()
-    tasks = shown(visible(request, recent, view)[:TRAY_SIZE], request.user)
+    own = visible(request, UserTaskStatus.objects.roots().filter(user=request.user.pk), view)
+    recent = running_first(own, own.not_live().finished_since(timezone.now() - JUST_FINISHED))
+    tasks = shown(recent[:TRAY_SIZE], request.user)
     running = sum(task.is_live for task in tasks)
-    if running == TRAY_SIZE:
-        running = visible(request, own.not_final(), view)[:COUNTED].count()
+    if len(tasks) == TRAY_SIZE:
+        running = own.live()[:COUNTED].count()
     return {"tasks": tasks, "running": running}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from django.urls import path
 
-from .views import ArtifactTextView, CancelView, DeleteView, PartsView, StatusView, TaskListView
+from ..downloads import shared
+from .views import ArtifactTextView, CancelView, DeleteView, DownloadView, PartsView, StatusView, TaskListView
 
 app_name = "user_tasks"
 
@@ -15,4 +16,6 @@ urlpatterns = [
     path("<uuid:uuid>/cancel/", CancelView.as_view(), name="cancel"),
     path("<uuid:uuid>/delete/", DeleteView.as_view(), name="delete"),
     path("texts/<uuid:uuid>/", ArtifactTextView.as_view(), name="text"),
+    path("files/<uuid:uuid>/", DownloadView.as_view(), name="download"),
+    path("shared/<str:token>/", shared, name="shared"),
 ]

@@ -14,8 +14,9 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views import View
 
-from .. import access, removal
+from .. import access, downloads, removal
 from ..models import UserTaskArtifact, UserTaskStatus
+from ..paginators import InTurn
 from ..querysets import UserTaskStatusQuerySet
 from . import fragments, selection
 from .forms import SearchForm
@@ -61,10 +62,13 @@ class TaskListView(Page):
         everyone = form.asked.get("everyone", False)
         statuses = everybodys.select_related("user") if everyone else everybodys.filter(user=request.user.pk)
         context = {"form": form, "shows_owner": everyone}
-        return respond_with_list(self, form.narrow(statuses).running_first(), context)
+        found = form.narrow(statuses)
+        return respond_with_list(self, selection.running_first(found, found.not_live()), context)
 
     def _has_others(self, statuses: UserTaskStatusQuerySet) -> bool:
-        return statuses.exclude(user=self.request.user.pk).exists()
+        """Tell whether anybody else's are among them: the first owner and the last are found by an index."""
+        owners = [statuses.order_by(order).values_list("user", flat=True).first() for order in ("user_id", "-user_id")]
+        return any(owner not in (None, self.request.user.pk) for owner in owners)
 
 
 class PartsView(Page):
@@ -83,7 +87,7 @@ class PartsView(Page):
 
 
 def respond_with_list(
-    view: TaskListView | PartsView, statuses: UserTaskStatusQuerySet, context: dict[str, Any]
+    view: TaskListView | PartsView, statuses: UserTaskStatusQuerySet | InTurn, context: dict[str, Any]
 ) -> HttpResponse:
     """Answer with a page of a list, or with its fragment."""
     request = view.request
@@ -223,18 +227,34 @@ class DeleteView(ConfirmedView):
         return redirect(reverse("user_tasks:list"))
 
 
+def artifact_or_404(request: HttpRequest, uuid: UUID, view: Page) -> UserTaskArtifact:
+    """Return an artifact that the user may see, of a task that the user may see."""
+    artifacts: Any = UserTaskArtifact.objects.select_related("status")
+    artifact = access.visible_artifacts(request, artifacts, view).filter(uuid=uuid).first()
+    if artifact is None or not access.allows(request.user, "view", artifact):
+        raise Http404
+    selection.task_or_404(request, artifact.status.uuid, view)
+    return artifact
+
+
 class ArtifactTextView(Page):
     """The whole text of an artifact, however long."""
 
     def get(self, request: HttpRequest, uuid: UUID) -> HttpResponse:
         """Answer with plain text."""
-        artifacts: Any = UserTaskArtifact.objects.select_related("status")
-        artifact = access.visible_artifacts(request, artifacts, self).filter(uuid=uuid).first()
-        if artifact is None or not access.allows(request.user, "view", artifact):
-            raise Http404
-        selection.task_or_404(request, artifact.status.uuid, self)
         return HttpResponse(
-            artifact.text,
+            artifact_or_404(request, uuid, self).text,
             content_type="text/plain; charset=utf-8",
             headers={"X-Content-Type-Options": "nosniff"},
         )
+
+
+class DownloadView(Page):
+    """The file of an artifact."""
+
+    def get(self, request: HttpRequest, uuid: UUID) -> HttpResponseBase:
+        """Answer with the file, or that it is gone."""
+        try:
+            return downloads.respond(request, artifact_or_404(request, uuid, self))
+        except downloads.GoneError as error:
+            return downloads.gone(str(error))

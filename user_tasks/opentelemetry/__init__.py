@@ -1,0 +1,1 @@
+"""Metrics for OpenTelemetry: ``INSTALLED_APPS += ["user_tasks.opentelemetry"]``."""

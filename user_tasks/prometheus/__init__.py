@@ -1,0 +1,1 @@
+"""Metrics for Prometheus: ``INSTALLED_APPS += ["user_tasks.prometheus"]``."""

@@ -12,7 +12,7 @@ import pytest
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import connection, models
+from django.db import OperationalError, connection, connections, models
 from django.utils import timezone, translation
 from rules.permissions import permissions
 
@@ -50,7 +50,7 @@ def calm_heart() -> Iterator[None]:
     """End the executions that a test has only begun, or their rows would be kept alive in a database that is gone."""
     yield
     vars(heart)["_executed"].clear()
-    outages._executions.depth = 0
+    outages.executions.count = 0
 
 
 @pytest.fixture
@@ -66,6 +66,32 @@ def rule_set() -> Iterator[dict[str, Any]]:
 def package_rules(rule_set: dict[str, Any]) -> None:
     """The rules of the package in force, for one test."""
     add_rules()
+
+
+class ReplicaRouter:
+    """Reads from a replica, as the documentation shows it."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str:
+        return "replica"
+
+    def db_for_write(self, model: Any, **hints: Any) -> str:
+        return "default"
+
+    def allow_relation(self, obj1: Any, obj2: Any, **hints: Any) -> bool:
+        return True
+
+
+@pytest.fixture
+def replica(db: None, settings: Settings) -> Iterator[None]:
+    """A replica to read from, so far behind that it has no tables yet: whoever asks it anything gets an error."""
+    databases = connections.settings
+    databases["replica"] = {**databases["default"], "ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+    databases["replica"]["OPTIONS"] = {}
+    settings.DATABASE_ROUTERS = [ReplicaRouter()]
+    yield
+    settings.DATABASE_ROUTERS = []
+    connections["replica"].close()
+    del connections["replica"], databases["replica"]
 
 
 @pytest.fixture
@@ -148,6 +174,24 @@ def make_holder(transactional_db: None) -> Iterator[Callable[[Any], type[models.
             editor.delete_model(model)
         del apps.all_models["user_tasks"][model._meta.model_name]
     apps.clear_cache()
+
+
+@pytest.fixture
+def lose_commit(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Return a function that makes the answer to one of the next commits be lost, counted from 1."""
+
+    def lose(number: int) -> None:
+        commit = connection._commit  # type: ignore[attr-defined]  # not in the stubs
+        commits = count(1)
+
+        def committed() -> None:
+            commit()
+            if next(commits) == number:
+                raise OperationalError("server closed the connection unexpectedly")
+
+        monkeypatch.setattr(connection, "_commit", committed)
+
+    return lose
 
 
 @pytest.fixture

@@ -31,6 +31,15 @@ def code_blocks(path: Path) -> list[Block]:
     ]
 
 
+def put(block: Block, folder: Path) -> None:
+    """Write the code into the file that its caption names; ``(at the end)`` adds to it."""
+    name, _, added = block.caption.partition(" ")
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a" if added else "w", encoding="utf-8") as file:
+        file.write(block.source)
+
+
 def executed(block: Block, name: str) -> ModuleType:
     """Return the block as a module of this name."""
     module = ModuleType(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from drf_spectacular.generators import SchemaGenerator
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
+from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
@@ -27,19 +30,31 @@ CHECKS = [not_a_server_error, status_code_conformance, response_schema_conforman
 pytestmark = pytest.mark.usefixtures("package_rules")
 
 
-@pytest.fixture(scope="module")
-def schema() -> Any:
-    """The schema of the API as it is."""
+def described() -> Any:
+    """Return the schema of the API as it is now."""
     generator: Any = SchemaGenerator
     return schemathesis.openapi.from_dict(generator().get_schema(public=True))
 
 
+@pytest.fixture(scope="module")
+def schema() -> Any:
+    """The schema of the API."""
+    return described()
+
+
 @pytest.fixture
-def uuids(owner: User, make_status: Callable[..., UserTaskStatus], make_user: Callable[..., User]) -> list[str]:
-    """Those of a status and an artifact of the owner's, and of another's status."""
+def known(
+    owner: User, make_status: Callable[..., UserTaskStatus], make_user: Callable[..., User]
+) -> dict[str, list[str]]:
+    """What stands for something in a path: a status and an artifact of the owner's, another's status, and links."""
     mine, other = make_status(), make_status(user=make_user())
-    artifact = UserTaskArtifact.objects.create(status=mine, text="text")
-    return [str(mine.uuid), str(other.uuid), str(artifact.uuid)]
+    text = UserTaskArtifact.objects.create(status=mine, text="text")
+    empty = UserTaskArtifact.objects.create(status=mine, url="https://example.com/")
+    times = ((text, timedelta(hours=1)), (text, timedelta(0)), (empty, timedelta(hours=1)))
+    return {
+        "uuid": [str(mine.uuid), str(other.uuid), str(text.uuid)],
+        "token": [artifact.signed_url(time).rstrip("/").rpartition("/")[2] for artifact, time in times],
+    }
 
 
 def headers_of(user: User | None) -> dict[str, str]:
@@ -63,22 +78,40 @@ def headers_of(user: User | None) -> dict[str, str]:
         "POST /tasks/{uuid}/cancel/",
         "GET /artifacts/",
         "GET /artifacts/{uuid}/",
+        "GET /artifacts/{uuid}/download/",
+        "GET /artifacts/shared/{token}/",
     ],
 )
 def test_every_answer_is_a_documented_one(
-    schema: Any, uuids: list[str], live_server: LiveServer, who: str, call: str
+    schema: Any, known: dict[str, list[str]], live_server: LiveServer, who: str, call: str
 ) -> None:
     users = {"owner": User.objects.get(username="owner"), "superuser": User.objects.create_superuser("superuser")}
-    headers = headers_of(users.get(who))
     method, path = call.split()
+
+    send_some(schema[path][method].as_strategy(), known, live_server, headers_of(users.get(who)))
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode))
+def test_every_answer_of_a_filtered_list_is_a_documented_one(
+    owner: User, live_server: LiveServer, settings: Settings, mode: GenerationMode
+) -> None:
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "django_filters"]
+    cases = described()["/tasks/"]["GET"].as_strategy(generation_mode=mode)
+
+    send_some(cases, {}, live_server, headers_of(owner))
+
+
+def send_some(cases: Any, known: dict[str, list[str]], live_server: LiveServer, headers: dict[str, str]) -> None:
+    """Send calls of one kind, every other one with what stands for something in its path."""
 
     @hypothesis_settings(
         max_examples=EXAMPLES, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
     )
-    @given(case=schema[path][method].as_strategy(), data=st.data())
+    @given(case=cases, data=st.data())
     def send(case: Any, data: st.DataObject) -> None:
-        if "{uuid}" in path and data.draw(st.booleans()):
-            case.path_parameters = {"uuid": data.draw(st.sampled_from(uuids))}
+        for name, values in known.items():
+            if name in case.path_parameters and data.draw(st.booleans()):
+                case.path_parameters = {name: data.draw(st.sampled_from(values))}
         case.call_and_validate(base_url=live_server.url, headers=headers, checks=CHECKS)
 
     send()

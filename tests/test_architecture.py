@@ -8,6 +8,8 @@ import pytest
 
 import user_tasks
 
+pytestmark = pytest.mark.embedded
+
 PACKAGE = Path(user_tasks.__file__).parent
 
 RINGS = {
@@ -16,28 +18,64 @@ RINGS = {
         "access",
         "conf",
         "containers",
+        "content_types",
+        "documentation",
         "downloads",
         "estimates",
         "exceptions",
+        "file_names",
         "heartbeat",
+        "lifetimes",
+        "links",
+        "logs",
         "losses",
         "migrations",
         "models",
         "notifications",
+        "orphans",
         "outages",
+        "outputs",
         "paginators",
         "querysets",
+        "ranges",
         "recording",
         "removal",
         "states",
+        "stored_files",
         "texts",
+        "threads",
+        "tracking",
         "transitions",
     },
-    "celery": {"calls", "canvas", "deferral", "executions", "explanations", "publishing", "signals", "tasks", "utils"},
+    "celery": {
+        "calls",
+        "canvas",
+        "deferral",
+        "executions",
+        "explanations",
+        "publishing",
+        "signals",
+        "task_checks",
+        "tasks",
+        "utils",
+    },
     "rules": {"rules"},
-    "rest": {"detailed", "filters", "openapi", "pagination", "responses", "searching", "serializers", "urls", "views"},
+    "rest": {
+        "detailed",
+        "examples",
+        "filters",
+        "openapi",
+        "pagination",
+        "responses",
+        "searching",
+        "serializers",
+        "urls",
+        "views",
+    },
     "html": {"pages", "templatetags"},
-    "operations": {"admin", "checks", "management"},
+    "operations": {"admin", "checks", "management", "reports"},
+    "metrics": {"opentelemetry", "prometheus"},
+    "testing": {"pytest_plugin", "testing"},
     "start": {"apps"},
 }
 """Which modules, or subpackages, belong to which ring."""
@@ -49,18 +87,23 @@ IMPORTS_FROM = {
     "rest": {"core", "rules", "rest"},
     "html": {"core", "rules", "html"},
     "operations": {"core", "rules", "operations"},
+    "metrics": {"core", "metrics"},
+    "testing": {"core", "celery", "rules", "testing"},
     "start": set(RINGS),
 }
 """The arrows: which rings the modules of a ring may import."""
 
 LIBRARIES = {
-    "celery": {"celery", "operations"},
+    "celery": {"celery", "operations", "testing"},
     "kombu": {"celery"},
     "billiard": {"celery"},
     "django_filters": {"rest"},
+    "opentelemetry": {"metrics"},
+    "prometheus_client": {"metrics"},
+    "pytest": {"testing"},
     "rest_framework": {"rest"},
     "drf_spectacular": {"rest"},
-    "rules": {"rules"},
+    "rules": {"rules", "testing"},
 }
 """The only rings that may import each of these distributions."""
 

@@ -10,6 +10,8 @@ from user_tasks.recording import Description, Node
 from user_tasks.tasks import UserTaskMixin
 from user_tasks.utils import Message, read_message
 
+pytestmark = pytest.mark.embedded
+
 USER = 7
 Json = dict[str, Any]
 
@@ -214,6 +216,14 @@ def test_containers_stand_before_their_members(canvas: str) -> None:
 def test_the_container_of_a_group_has_celery_s_id() -> None:
     for messages in CANVASES["chord([a1, a2], a3)"][:2]:
         assert [node.task_id for node in planned(messages[0]) if node.task_class == "celery.group"] == ["id2"]
+
+
+@pytest.mark.parametrize("protocol", [protocol2, protocol1], ids=["protocol 2", "protocol 1"])
+def test_a_group_at_the_end_of_another_may_have_its_id(protocol: Any) -> None:
+    last = group("id2", a(2, "id3"), a(3, "id4"), group_id="id2")
+    message = protocol2(1, "id1", chain=[last]) if protocol is protocol2 else protocol1(1, "id1", callbacks=[last])
+
+    assert tree(planned(message)) == [["group", ["chain", "id1", ["group", "id3", "id4"]]]]
 
 
 def test_members_that_are_not_ours_are_left_out() -> None:

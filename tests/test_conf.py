@@ -14,6 +14,8 @@ from user_tasks import conf
 from user_tasks.filters import ArtifactFilterBackend, StatusFilterBackend
 from user_tasks.models import UserTaskArtifact, UserTaskStatus
 
+pytestmark = pytest.mark.embedded
+
 IN_MEMORY = "django.core.files.storage.InMemoryStorage"
 IN_FILES = "django.core.files.storage.FileSystemStorage"
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -10,8 +11,9 @@ from threading import Barrier
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from user_tasks import containers, recording
+from user_tasks import containers, recording, removal, transitions
 from user_tasks.containers import CHAIN, CHORD, ERRORS_KEPT, GROUP
 from user_tasks.exceptions import TaskCanceledException
 from user_tasks.models import UserTaskStatus
@@ -556,12 +558,17 @@ def test_queries_do_not_depend_on_the_number_of_siblings(
     assert len(counts) == 1
 
 
-def test_step_takes_one_update_and_one_look_at_any_depth(make_status: MakeStatus, make_container: MakeStatus) -> None:
+@pytest.mark.parametrize(("depth", "first"), [(1, 2), (3, 2), (4, 3), (6, 5)])
+def test_a_step_takes_one_update_and_one_look_and_the_first_a_query_for_each_container_above_the_third(
+    make_status: MakeStatus, make_container: MakeStatus, depth: int, first: int
+) -> None:
     container = make_container(CHAIN)
-    for _ in range(2):
+    for _ in range(depth - 1):
         container = make_container(GROUP, parent=container)
-    member = make_status(parent=container)
-    member = UserTaskStatus.objects.select_related("parent__parent__parent").get(pk=member.pk)
+    member = UserTaskStatus.objects.of_task(make_status(parent=container).task_id)
+    assert member is not None
+
+    assert queries_of(member.increment_completed_steps) == first
     assert queries_of(member.increment_completed_steps) == 2
 
 
@@ -580,15 +587,107 @@ def test_a_member_that_joins_while_its_container_is_canceled_is_canceled(
     assert states_of(member) == ["Canceled"]
 
 
-def test_a_cancelation_in_a_transaction_locks_from_the_top(
+def test_a_member_that_joins_counts_in_every_container_also_in_one_that_is_canceled(
     make_status: Callable[..., UserTaskStatus], make_container: Callable[..., UserTaskStatus]
 ) -> None:
+    outer = make_container(CHAIN, state="Canceled")
+    group = make_container(GROUP, parent=outer, state="In Progress")
+    member = make_status()
+    UserTaskStatus.objects.filter(pk=member.pk).update(parent=group)
+
+    containers.join(fresh(group), 1)
+
+    assert (fresh(group).total_steps, fresh(outer).total_steps) == (1, 1)
+    assert states_of(member, group, outer) == ["Pending", "In Progress", "Canceled"]
+
+
+MOVES: dict[str, Callable[[UserTaskStatus], object]] = {
+    "start": lambda member: member.start(),
+    "set_state": lambda member: member.set_state("Packing"),
+    "increment_completed_steps": lambda member: member.increment_completed_steps(),
+    "retry": lambda member: member.retry(),
+    "add_artifact": lambda member: member.add_artifact(text="done"),
+    "succeed": lambda member: member.succeed(),
+    "succeed with nothing missing": lambda member: recording.succeeded(member.task_id),
+    "fail": lambda member: member.fail("bad row"),
+    "cancel": lambda member: member.cancel(),
+    "begin": lambda member: recording.started(member.task_id),
+    "give back": lambda member: recording.requeued(member.task_id),
+    "stop": lambda member: recording.revoked(member.task_id),
+    "end": lambda member: recording.ended(member.task_id),
+}
+
+
+def first_locked(move: Callable[[], object]) -> set[int]:
+    """Return the primary keys of the rows that are locked first."""
+    with CaptureQueriesContext(connection) as queries:
+        move()
+    first = next(query["sql"] for query in queries if query["sql"].startswith("UPDATE"))
+    return set(map(int, re.findall(r"\b\d+\b", first.rpartition("WHERE")[2])))
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_a_move_in_a_transaction_locks_from_the_top(
+    make_status: MakeStatus, make_container: MakeStatus, move: str
+) -> None:
     group = make_container(GROUP)
-    member = make_status(parent=fresh(group), state="In Progress")
+    member = fresh(make_status(parent=fresh(group), state="In Progress", completed_steps=1))
 
-    with transaction.atomic(), CaptureQueriesContext(connection) as queries:
-        fresh(member).cancel()
+    with transaction.atomic():
+        assert first_locked(lambda: MOVES[move](member)) == {group.pk, member.pk}
 
-    first, *_others = (query["sql"] for query in queries if query["sql"].startswith("UPDATE"))
-    assert str(group.pk) in first
-    assert str(member.pk) in first
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lost_member_that_is_put_back_is_locked_from_the_top(
+    make_status: MakeStatus, make_container: MakeStatus
+) -> None:
+    chord = make_container(CHORD)
+    group = make_container(GROUP, parent=chord)
+    member = make_status(parent=group, state="In Progress", heartbeat=timezone.now())
+    transitions.lose(fresh(member), "gone")
+
+    assert first_locked(lambda: transitions.revive(fresh(member))) == {chord.pk, group.pk, member.pk}
+
+
+def test_what_a_member_has_done_since_it_was_read_goes_with_it(group: list[UserTaskStatus]) -> None:
+    container, member, *_others = group
+    read_before = fresh(member)
+    fresh(member).increment_completed_steps(4)
+
+    with transaction.atomic():
+        containers.take_out(read_before)
+
+    assert steps_of(container) == (0, 20)
+
+
+@pytest.mark.parametrize("verb", ["increment_completed_steps", "increment_total_steps"])
+def test_a_step_of_a_deleted_member_counts_nowhere(group: list[UserTaskStatus], verb: str) -> None:
+    container, member, *_others = group
+    running = fresh(member)
+    removal.delete(fresh(member))
+
+    with pytest.raises(TaskCanceledException, match="deleted"):
+        getattr(running, verb)(4)
+
+    assert steps_of(container) == (0, 20)
+
+
+def test_members_that_begin_while_their_container_is_canceled_are_not_at_rest(
+    group: list[UserTaskStatus], stopped: list[UserTaskStatus]
+) -> None:
+    container, first, *others = group
+    beginnings = iter([UserTaskStatus.objects.filter(pk=first.pk)])
+
+    def begin_first(execute: Callable[..., object], sql: str, *arguments: object) -> object:
+        """Begin one between the look at what waits and the write."""
+        if sql.startswith("UPDATE"):
+            for its in beginnings:
+                its.update(state="In Progress", started=timezone.now())
+        return execute(sql, *arguments)
+
+    canceled = fresh(container)
+    with connection.execute_wrapper(begin_first):
+        containers.cancel_members(canceled)
+
+    assert (state_of(first), fresh(first).finished) == ("Canceled", None)
+    assert [status.pk for status in stopped] == [other.pk for other in others]

@@ -16,10 +16,8 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 from testfixtures import LogCapture
 
-from user_tasks.deferral import on_commit
 from user_tasks.models import UserTaskStatus
 from user_tasks.tasks import UserTask
-from user_tasks.utils import Message
 from workers import forget_broker
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -29,6 +27,20 @@ UNSENT = "The task could not be handed over to a worker."
 
 @shared_task(base=UserTask, bind=True, ignore_result=False)
 def deferred(self: Any, *_results: Any, user_id: Any) -> None:
+    """Be published only."""
+
+
+class Refusing(UserTask):
+    """A project's own way of publishing, which fails."""
+
+    abstract = True
+
+    def apply_async(self, *args: Any, **options: Any) -> Any:
+        raise RuntimeError("The tenant is not known.")
+
+
+@shared_task(base=Refusing)
+def refused(user_id: Any) -> None:
     """Be published only."""
 
 
@@ -190,10 +202,9 @@ def test_strictly_a_faulty_call_is_an_error_at_once(
     assert not UserTaskStatus.objects.exists()
 
 
-def test_a_broker_that_is_away_at_the_commit_fails_the_tasks_and_nothing_else(
-    owner: User, settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    done: list[str] = []
+@pytest.fixture
+def broker_away(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No broker where the settings say that there is one."""
     # Celery takes it before the setting.
     monkeypatch.delenv("CELERY_BROKER_URL", raising=False)
     broker, options = settings.BROKER_URL, settings.BROKER_TRANSPORT_OPTIONS
@@ -201,13 +212,17 @@ def test_a_broker_that_is_away_at_the_commit_fails_the_tasks_and_nothing_else(
     settings.BROKER_TRANSPORT_OPTIONS = {"max_retries": 0, "socket_connect_timeout": 1}
     settings.CELERY_PUBLISH_RETRY = False
     forget_broker()
-    try:
-        with LogCapture("django.db.backends.base") as log, transaction.atomic():
-            results = [deferred.delay(user_id=owner.pk), deferred.delay_on_commit(user_id=owner.pk)]
-            transaction.on_commit(lambda: done.append("other"))
-    finally:
-        settings.BROKER_URL, settings.BROKER_TRANSPORT_OPTIONS = broker, options
-        forget_broker()
+    yield
+    settings.BROKER_URL, settings.BROKER_TRANSPORT_OPTIONS = broker, options
+    forget_broker()
+
+
+@pytest.mark.usefixtures("broker_away")
+def test_a_broker_that_is_away_at_the_commit_fails_the_tasks_and_nothing_else(owner: User) -> None:
+    done: list[str] = []
+    with LogCapture("django.db.backends.base") as log, transaction.atomic():
+        results = [deferred.delay(user_id=owner.pk), deferred.delay_on_commit(user_id=owner.pk)]
+        transaction.on_commit(lambda: done.append("other"))
 
     assert done == ["other"]
     assert len(log.records) == 2
@@ -216,11 +231,18 @@ def test_a_broker_that_is_away_at_the_commit_fails_the_tasks_and_nothing_else(
         assert (status.state, status.artifacts.get().text) == ("Failed", UNSENT)
 
 
-def test_without_a_transaction_the_caller_is_told_that_the_broker_is_away(owner: User, settings: Any) -> None:
-    def away() -> None:
-        raise OperationalError("away")
+@pytest.mark.usefixtures("broker_away")
+def test_without_a_transaction_the_caller_is_told_that_the_broker_is_away(owner: User) -> None:
+    with pytest.raises(OperationalError):
+        deferred.delay_on_commit(user_id=owner.pk)
 
-    with pytest.raises(OperationalError, match="away"):
-        on_commit(Message("one", deferred.name, kwargs={"user_id": owner.pk}), away)
+    status = UserTaskStatus.objects.get()
+    assert (status.state, status.artifacts.get().text) == ("Failed", UNSENT)
 
-    assert UserTaskStatus.objects.get().state == "Failed"
+
+def test_publishing_of_the_projects_own_that_fails_at_the_commit_fails_the_task(owner: User) -> None:
+    with LogCapture("django.db.backends.base"), transaction.atomic():
+        result = refused.delay_on_commit(user_id=owner.pk)
+
+    status = UserTaskStatus.objects.get(task_id=result.id)
+    assert (status.state, status.artifacts.get().text) == ("Failed", UNSENT)

@@ -12,7 +12,7 @@ import sys
 import termios
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -24,13 +24,11 @@ from uuid import uuid4
 import psutil
 import pytest
 import requests
-from django.db import connection
 from kombu import Connection, Exchange, Queue
-from pytest_django import DjangoDbBlocker
 
 from workers import wait_for
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.embedded]
 
 DEMO = Path(__file__).resolve().parent.parent / "demo"
 SAMPLE = DEMO / "jobs" / "static" / "jobs" / "products.csv"
@@ -51,7 +49,7 @@ def free_port() -> int:
 class Demo:
     """A demo that runs, with all that it keeps in a folder of its own."""
 
-    def __init__(self, folder: Path, database_url: str | None, port: int | None = None) -> None:
+    def __init__(self, folder: Path, port: int | None = None) -> None:
         self.environment = {
             **{name: value for name, value in os.environ.items() if not OF_THE_SUITE.match(name)},
             "DEMO_PORT": str(port or free_port()),
@@ -59,8 +57,6 @@ class Demo:
             "DEMO_VAR": str(folder / "var"),
             "DJANGO_COLORS": "nocolor",
         }
-        if database_url is not None:
-            self.environment["DATABASE_URL"] = database_url
         self.log_file = folder / "log"
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
@@ -192,7 +188,7 @@ class Browser:
 
     def rows(self, artifact: dict[str, Any]) -> list[list[str]]:
         """Return the rows of a CSV file below the header."""
-        return list(csv.reader(io.StringIO(self.get(artifact["file"]).content.decode(), newline="")))[1:]
+        return list(csv.reader(io.StringIO(self.get(artifact["download_url"]).content.decode(), newline="")))[1:]
 
     def rejections(self, content: bytes) -> list[tuple[int, str]]:
         """Import a file; return the lines that were refused with the reasons."""
@@ -202,30 +198,17 @@ class Browser:
         return [(int(row[0]), row[1]) for row in self.rows(artifacts["Rejected rows"])]
 
 
-@pytest.fixture(scope="module")
-def make_database(django_db_blocker: DjangoDbBlocker) -> Iterator[Callable[[], str | None]]:
-    """Return a factory of databases on the server that the suite uses, if any."""
-    names: list[str] = []
-
-    def execute(statement: str) -> None:
-        with django_db_blocker.unblock(), connection._nodb_cursor() as cursor:
-            cursor.execute(statement)
-
-    def make() -> str | None:
-        if connection.vendor == "sqlite":
-            return None
-        names.append(f"demo_{uuid4().hex}")
-        execute(f"CREATE DATABASE {names[-1]}")
-        return urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{names[-1]}").geturl()
-
-    yield make
-    for name in names:
-        execute(f"DROP DATABASE {name}")
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Let what the tests start hear Ctrl-C: where a shell runs them in the background, all inherit its deafness."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory, make_database: Callable[[], str | None]) -> Iterator[Demo]:
-    demo = Demo(tmp_path_factory.mktemp("demo"), make_database())
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    demo = Demo(tmp_path_factory.mktemp("demo"))
     yield demo
     demo.press_ctrl_c()
 
@@ -257,7 +240,7 @@ def test_unicode_export_as_a_canvas_ends_with_a_zip_file_of_all_planes(browser: 
     assert status["name"].startswith("Unicode characters, ")
     assert status["completed_steps"] == status["total_steps"] > len(ALL_NAMES)
     newest = next(found for found in browser.get("/api/artifacts/").json() if found["name"] == "All planes")
-    with zipfile.ZipFile(io.BytesIO(browser.get(newest["file"]).content)) as archive:
+    with zipfile.ZipFile(io.BytesIO(browser.get(newest["download_url"]).content)) as archive:
         parts = [archive.read(name).decode() for name in archive.namelist()]
     names = [row[2] for part in parts for row in list(csv.reader(io.StringIO(part, newline="")))[1:]]
     assert sorted(names) == sorted(ALL_NAMES)
@@ -402,7 +385,7 @@ def test_a_slow_job_is_canceled(demo: Demo, browser: Browser) -> None:
 
 
 def test_pages_ask_who_is_there(demo: Demo) -> None:
-    for path in ("/", "/media/user_tasks/unicode.csv"):
+    for path in ("/", f"/tasks/files/{uuid4()}/"):
         assert urlsplit(requests.get(f"{demo.url}{path}").url).path == "/accounts/login/"
     assert requests.get(f"{demo.url}/api/tasks/").status_code == 403
 
@@ -463,10 +446,10 @@ def test_ctrl_c_cancels_the_job_of_a_command(demo: Demo, browser: Browser) -> No
     assert (newest["name"], newest["state"]) == ("Search for Mersenne primes", "Canceled")
 
 
-def test_one_ctrl_c_ends_everything(tmp_path: Path, make_database: Callable[[], str | None]) -> None:
+def test_one_ctrl_c_ends_everything(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        demo = Demo(tmp_path, make_database(), port)
+        demo = Demo(tmp_path, port)
     browser = Browser(demo.url)
     url = browser.start("find-primes")
     wait_for(lambda: browser.get(url).json()["completed_steps"] > 0)

@@ -13,9 +13,8 @@ from celery import Task
 from django.apps import apps
 from django.contrib.auth.models import Permission, User
 from django.core.files.base import ContentFile
-from django.db.models.signals import post_delete
 from django.template import Template
-from django.test import RequestFactory
+from django.test import Client, RequestFactory
 from pytest_django import DjangoCaptureOnCommitCallbacks
 
 import user_tasks
@@ -24,6 +23,8 @@ from test_architecture import RINGS
 from user_tasks.conf import Defaults
 from user_tasks.models import UserTaskArtifact, UserTaskStatus
 from user_tasks.tasks import fail_lost_user_tasks, purge_old_user_tasks
+
+pytestmark = pytest.mark.embedded
 
 PACKAGE = Path(user_tasks.__file__).parent
 DOCS = ROOT / "docs"
@@ -200,14 +201,6 @@ def test_schedule_names_the_task(page: str, task: Task[Any, Any]) -> None:
     assert [entry["task"] for entry in schedule.values()] == [task.name]
 
 
-@pytest.fixture
-def file_receiver() -> Iterator[None]:
-    receivers = executed(python_blocks("data_cleanup.rst")[1], "shop.receivers")
-    yield
-    post_delete.disconnect(receivers.delete_file, sender=UserTaskArtifact)
-
-
-@pytest.mark.usefixtures("file_receiver")
 def test_files_go_with_their_artifacts(
     make_status: Callable[..., UserTaskStatus], django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
 ) -> None:
@@ -219,6 +212,15 @@ def test_files_go_with_their_artifacts(
     with django_capture_on_commit_callbacks(execute=True):
         status.delete()
     assert not storage.exists(name)
+
+
+def test_what_the_page_about_outputs_does_is_done(make_status: Callable[..., UserTaskStatus], mailoutbox: Any) -> None:
+    example = executed(python_blocks("artifacts.rst")[3], "shop.mails")
+    artifact = make_status().add_artifact("Export", text="done")
+    artifact.status.user.email = "owner@example.com"
+    example.mail(artifact)
+    path = mailoutbox[0].body.removeprefix("https://shop.example.com")
+    assert b"".join(Client().get(path)) == b"done"
 
 
 def test_each_promise_is_shown_by_a_test_that_is_there() -> None:

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from user_tasks import estimates
 
+pytestmark = pytest.mark.embedded
+
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 STEPS = st.integers(-(2**63), 2**63 - 1)
 

@@ -13,7 +13,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone, translation
 
-from user_tasks import losses, recording
+from user_tasks import losses, recording, transitions
 from user_tasks.containers import CHAIN, GROUP
 from user_tasks.exceptions import TaskCanceledException
 from user_tasks.models import UserTaskStatus
@@ -82,6 +82,17 @@ def test_a_canceled_task_comes_to_rest(make_silent: MakeStatus, stopped: list[Us
     assert [told.pk for told in stopped] == [status.pk]
 
 
+@pytest.mark.parametrize("state", ["In Progress", "Canceled"])
+def test_a_task_that_shows_life_after_it_was_found_is_left(make_silent: MakeStatus, state: str) -> None:
+    status = make_silent(state)
+    found = fresh(status)
+    losses.beat([status.task_id])
+
+    assert not transitions.lose(found, SILENT)
+
+    assert (fresh(status).state, fresh(status).finished, errors(status)) == (state, None, [])
+
+
 def test_containers_follow_and_go_back(
     make_silent: MakeStatus, make_status: MakeStatus, make_container: MakeStatus
 ) -> None:
@@ -93,7 +104,7 @@ def test_containers_follow_and_go_back(
     assert [fresh(status).state for status in (chain, first, second)] == ["Failed", "Failed", "Canceled"]
     assert errors(chain) == [SILENT]
 
-    losses.beat([first.pk])
+    losses.beat([first.task_id])
     assert [fresh(status).state for status in (chain, first, second)] == ["In Progress", "In Progress", "Pending"]
     assert errors(chain) == errors(first) == []
     assert not any(fresh(status).finished for status in (chain, first, second))
@@ -107,7 +118,7 @@ def test_a_container_stays_failed_where_something_else_has_failed(
     fresh(failing).fail("bad row")
     losses.fail_lost()
 
-    losses.beat([lost.pk])
+    losses.beat([lost.task_id])
 
     assert fresh(lost).state == State.IN_PROGRESS
     assert fresh(group).state == State.FAILED
@@ -115,7 +126,7 @@ def test_a_container_stays_failed_where_something_else_has_failed(
 
 
 REPORTS: dict[str, tuple[Callable[[UserTaskStatus], object], str]] = {
-    "beat": (lambda status: losses.beat([status.pk]), "In Progress"),
+    "beat": (lambda status: losses.beat([status.task_id]), "In Progress"),
     "step": (lambda status: status.increment_completed_steps(), "In Progress"),
     "custom state": (lambda status: status.set_state("Compressing"), "Compressing"),
     "start of a redelivery": (lambda status: recording.started(status.task_id), "In Progress"),
@@ -145,7 +156,7 @@ def test_a_canceled_task_that_reports_stays_canceled(make_silent: MakeStatus) ->
 
     with pytest.raises(TaskCanceledException):
         fresh(status).increment_completed_steps()
-    losses.beat([status.pk])
+    losses.beat([status.task_id])
 
     assert fresh(status).state == State.CANCELED
 
@@ -291,3 +302,31 @@ def test_what_a_project_has_ended_comes_to_rest_with_its_silent_worker(
 
     assert (fresh(status).state, bool(fresh(status).finished), errors(status)) == (state, True, [])
     assert [told.pk for told in stopped] == [status.pk, group.pk]
+
+
+@pytest.mark.usefixtures("replica")
+def test_what_is_lost_is_read_where_it_is_written(
+    make_silent: MakeStatus, make_status: MakeStatus, make_container: MakeStatus, settings: Any
+) -> None:
+    settings.USER_TASKS_PENDING_LIMIT = timedelta(hours=1)
+    silent = make_silent()
+    make_status(due=timezone.now() - timedelta(hours=2))
+    make_container(CHAIN, state="In Progress", started=timezone.now())
+
+    assert losses.fail_lost() == 2
+
+    silent = UserTaskStatus.objects.using("default").get(pk=silent.pk)
+    assert (silent.state, silent.lost) == ("Failed", True)
+
+
+@pytest.mark.usefixtures("replica")
+def test_what_an_administrator_gives_up_is_read_where_it_is_written(make_silent: MakeStatus) -> None:
+    status = make_silent()
+    assert losses.give_up(UserTaskStatus.objects.filter(pk=status.pk)) == 1
+
+
+@pytest.mark.usefixtures("replica")
+def test_a_beat_asks_no_replica_whether_a_task_was_taken_for_lost(make_silent: MakeStatus) -> None:
+    canceled = make_silent(State.CANCELED, finished=timezone.now(), lost=False)
+    losses.beat([canceled.task_id, "no row yet"])
+    assert UserTaskStatus.objects.using("default").exclude(heartbeat=canceled.heartbeat).exists()

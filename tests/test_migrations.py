@@ -5,16 +5,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.core.management import call_command
 from django.core.validators import URLValidator
 from django.db import connection, models
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext
 
 from user_tasks.models import UserTaskArtifact, UserTaskStatus
@@ -311,6 +314,40 @@ def test_0005_changes_only_what_is_not_native_yet(unmigrated: None) -> None:
     ) as queries:
         migrate(NAMES_OF_4[-1])
     assert not [query["sql"] for query in queries if "ALTER TABLE" in query["sql"]]
+
+
+def structure() -> Any:
+    with connection.cursor() as cursor:
+        return [
+            introspect(cursor, table)
+            for table in (STATUSES, ARTIFACTS)
+            for introspect in (connection.introspection.get_constraints, connection.introspection.get_table_description)
+        ]
+
+
+INDEXING = ("0011_indexes", "0013_more_indexes", "0016_index_of_files")
+
+
+def test_indexing_that_was_interrupted_can_be_done_again(unmigrated: None) -> None:
+    for name in INDEXING:
+        migrate(name)
+        whole = structure()
+        MigrationRecorder(connection).record_unapplied("user_tasks", name)
+        migrate(name)
+        assert structure() == whole
+
+
+def printed(name: str) -> str:
+    output = StringIO()
+    call_command("sqlmigrate", "user_tasks", name, stdout=output)
+    return output.getvalue()
+
+
+def test_sql_of_indexes_can_be_printed_before_and_after(unmigrated: None) -> None:
+    before = list(map(printed, INDEXING))
+    migrate(migration_names()[-1])
+    assert list(map(printed, INDEXING)) == before
+    assert all("CREATE INDEX" in sql for sql in before)
 
 
 def test_cancel_permission_is_there_to_be_granted(db: None) -> None:

@@ -1,20 +1,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.core.files.base import ContentFile
 from django.db import IntegrityError, models, transaction
+from django.template import Context, Template
+from django.utils import timezone
 from django.utils.translation import override
 from pytest_django import DjangoAssertNumQueries
 
-from user_tasks import recording, user_task_stopped
+from user_tasks import recording, transitions, user_task_stopped
 from user_tasks.exceptions import TaskCanceledException
 from user_tasks.models import UserTaskArtifact, UserTaskStatus
 
@@ -227,11 +231,31 @@ def test_canceled_task_is_halted(make_status: Callable[..., UserTaskStatus], ver
     assert (status.state, stored().state) == ("Canceled", "Canceled")
 
 
+@pytest.mark.django_db(transaction=True)
+def test_who_listens_to_what_is_saved_is_sent_no_half_filled_status(make_status: Callable[..., UserTaskStatus]) -> None:
+    status, heard = make_status(), list[Any]()
+
+    def listen(instance: UserTaskStatus, **_kwargs: Any) -> None:
+        heard.append(instance.user_id)
+
+    models.signals.post_save.connect(listen, sender=UserTaskStatus)
+    try:
+        status.increment_completed_steps()
+    finally:
+        models.signals.post_save.disconnect(listen, sender=UserTaskStatus)
+    assert stored().completed_steps == 1
+    assert heard == []
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("surroundings", [nullcontext, transaction.atomic])
 @pytest.mark.parametrize("verb", HALTING)
-def test_task_without_a_row_is_halted(make_status: Callable[..., UserTaskStatus], verb: str) -> None:
+def test_task_without_a_row_is_halted(
+    make_status: Callable[..., UserTaskStatus], verb: str, surroundings: Callable[[], AbstractContextManager[None]]
+) -> None:
     status = make_status(state="In Progress")
     UserTaskStatus.objects.all().delete()
-    with pytest.raises(TaskCanceledException, match=status.task_id):
+    with surroundings(), pytest.raises(TaskCanceledException, match=status.task_id):
         VERBS[verb](status)
     assert not UserTaskStatus.objects.exists()
 
@@ -554,3 +578,129 @@ def test_what_a_replica_tells_is_written_where_the_router_says(
 
     assert UserTaskStatus.objects.get(pk=status.pk).state == "Succeeded"
     assert UserTaskStatus.objects.get(is_container=True).state == "Succeeded"
+
+
+class Replica(Replicated):
+    """Names a replica for whatever is read; there is none, so that each query to it is an error."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str:
+        return "replica"
+
+
+def test_the_loss_of_a_member_is_undone_without_a_look_at_a_replica(
+    make_status: Callable[..., UserTaskStatus], make_container: Callable[..., UserTaskStatus], settings: Any
+) -> None:
+    container = make_container("celery.group")
+    member = make_status(parent=container, state="In Progress", heartbeat=timezone.now())
+    settings.DATABASE_ROUTERS = [f"{__name__}.Replica"]
+    stored = UserTaskStatus.objects.using("default").select_related("parent")
+
+    transitions.lose(stored.get(pk=member.pk), "gone")
+    transitions.tell_containers(stored.get(pk=member.pk))
+    assert UserTaskArtifact.objects.using("default").count() == 2
+    transitions.revive(stored.get(pk=member.pk))
+
+    assert not UserTaskArtifact.objects.using("default").exists()
+    assert set(stored.values_list("state", flat=True)) == {"In Progress"}
+
+
+@pytest.mark.parametrize("verb", ["start", "increment_completed_steps", "retry", "succeed", "cancel", "add_artifact"])
+def test_a_template_calls_no_verb(make_status: Callable[..., UserTaskStatus], verb: str) -> None:
+    status = make_status()
+
+    Template(f"{{% if status.{verb} %}}{{% endif %}}").render(Context({"status": status}))
+
+    status.refresh_from_db()
+    assert (status.state, status.completed_steps, status.artifacts.count()) == ("Pending", 0, 0)
+
+
+@pytest.fixture
+def proxies(db: None) -> Iterator[tuple[Any, Any]]:
+    """Proxies of both models, with managers of their own, as a project makes them."""
+
+    class ExportManager(models.Manager[Any]):
+        def get_queryset(self) -> Any:
+            return super().get_queryset().filter(task_class="shop.export")
+
+        def running(self) -> Any:
+            return self.filter(state=UserTaskStatus.IN_PROGRESS)
+
+    class Export(UserTaskStatus):
+        objects = ExportManager()  # type: ignore[assignment]  # a project's own takes the place of ours
+
+        class Meta:
+            app_label = "user_tasks"
+            proxy = True
+
+        @property
+        def is_big(self) -> bool:
+            return self.total_steps > 1000
+
+    class TextManager(models.Manager[Any]):
+        def get_queryset(self) -> Any:
+            return super().get_queryset().exclude(text="")
+
+    class TextArtifact(UserTaskArtifact):
+        objects = TextManager()  # type: ignore[assignment]  # as above
+
+        class Meta:
+            app_label = "user_tasks"
+            proxy = True
+
+    yield Export, TextArtifact
+    for model in (Export, TextArtifact):
+        del apps.all_models["user_tasks"][model._meta.model_name or ""]
+    apps.clear_cache()
+
+
+def test_proxies_read_cancel_and_are_heard_of_as_the_models(
+    proxies: tuple[Any, Any], make_status: Callable[..., UserTaskStatus], stopped: list[UserTaskStatus]
+) -> None:
+    export_proxy, text_proxy = proxies
+    waiting, running, _other = make_status(), make_status(total_steps=2000), make_status(task_class="shop.import")
+    running.start()
+    assert [status.pk for status in export_proxy.objects.order_by("pk")] == [waiting.pk, running.pk]
+
+    export = export_proxy.objects.running().get()
+    assert (export.is_big, export.state_text) == (True, "In Progress")
+    export.increment_completed_steps(5)
+    artifact = export.add_artifact("Result", text="It is all there.")
+    assert text_proxy.objects.get().status == running
+    text_proxy.objects.create(status=export, text="And more.")
+    assert [found.text for found in export.artifacts.order_by("pk")] == ["It is all there.", "And more."]
+    text_proxy.objects.get(pk=artifact.pk).delete()
+    assert running.artifacts.count() == 1
+
+    export.succeed()
+    export_proxy.objects.get(pk=waiting.pk).cancel()
+    running.refresh_from_db()
+    waiting.refresh_from_db()
+    assert (running.state, running.completed_steps, waiting.state) == ("Succeeded", 2000, "Canceled")
+    assert [(type(status), status.pk, status.state) for status in stopped] == [
+        (UserTaskStatus, running.pk, "Succeeded"),
+        (UserTaskStatus, waiting.pk, "Canceled"),
+    ]
+
+    export_proxy.objects.get(pk=running.pk).delete()
+    assert export_proxy.objects.count() == 1
+    assert not text_proxy.objects.exists()
+
+
+def test_container_read_as_a_proxy_cancels_its_members(
+    proxies: tuple[Any, Any],
+    make_container: Callable[..., UserTaskStatus],
+    make_status: Callable[..., UserTaskStatus],
+    stopped: list[UserTaskStatus],
+) -> None:
+    export_proxy, _text_proxy = proxies
+    group = make_container("celery.group")
+    member = make_status(parent=group)
+
+    proxied = export_proxy._base_manager.get(pk=group.pk)
+    proxied.cancel()
+
+    assert (type(proxied), proxied.state) == (export_proxy, "Canceled")
+    assert [(type(status), status.pk) for status in stopped] == [
+        (UserTaskStatus, member.pk),
+        (UserTaskStatus, group.pk),
+    ]

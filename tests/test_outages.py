@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from fault_tasks import open_gate
 from faults import FragileRoute, FragileWorker, PostgreSQLServer, RedisServer
 from test_reliability import at_rest, errors, numbers, row, seen, stops
 from user_tasks import outages
-from user_tasks.heartbeat import heart
 from user_tasks.models import UserTaskStatus
 from user_tasks.states import State
 from worker_tasks import notes
@@ -114,68 +114,94 @@ def test_a_database_that_is_away_when_a_task_reports(
     assert stops(result.id) == ["stopped Succeeded"]
 
 
-def test_a_process_that_executes_nothing_is_told_at_once(db: None) -> None:
-    tries = []
+@pytest.fixture
+def executing() -> Iterator[None]:
+    """A process that executes a task, of which nothing is known yet."""
+    outages.executions.begin()
+    yield
+    outages.executions.end()
 
-    def fail() -> None:
-        tries.append(1)
-        raise DatabaseAway("away")
+
+class Away:
+    """A database that is away for so many tries."""
+
+    def __init__(self, times: float) -> None:
+        self.times = times
+        self.tries = 0
+
+    def __call__(self) -> str:
+        self.tries += 1
+        if self.tries <= self.times:
+            raise DatabaseAway("away")
+        return "there"
+
+
+@pytest.mark.usefixtures("transactional_db")
+@pytest.mark.parametrize("tries", [1, 4])
+def test_a_process_that_executes_nothing_tries_without_a_pause(monkeypatch: pytest.MonkeyPatch, tries: int) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("user_tasks.outages.time.sleep", pauses.append)
+    database = Away(inf)
 
     with pytest.raises(DatabaseAway):
-        outages.survive(fail)
+        outages.survive(database, tries=tries)
 
-    assert len(tries) == 1
-
-
-def test_the_beginning_of_a_task_is_tried_again(transactional_db: None) -> None:
-    answers: list[Any] = [DatabaseAway("away"), "there"]
-
-    def ask() -> Any:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    outages.begin_execution()
-    try:
-        assert outages.survive(ask) == "there"
-    finally:
-        outages.end_execution()
+    assert (database.tries, pauses) == (tries, [])
 
 
-def test_the_work_of_a_transaction_is_not_tried_again(transactional_db: None) -> None:
-    tries = []
+@pytest.mark.usefixtures("transactional_db")
+def test_a_process_that_executes_nothing_does_not_wait_twice_for_a_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "HASTE", -1.0)
+    database = Away(inf)
 
-    def fail() -> None:
-        tries.append(1)
-        raise DatabaseAway("away")
+    with pytest.raises(DatabaseAway):
+        outages.survive(database, tries=4)
 
-    heart.take(0)
-    try:
-        with pytest.raises(DatabaseAway), transaction.atomic():
-            outages.survive(fail)
-    finally:
-        heart.leave(0)
-
-    assert len(tries) == 1
+    assert database.tries == 1
 
 
-def test_patience_ends(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outages, "PATIENCE", 0.3)
-    tries = []
+@pytest.mark.usefixtures("transactional_db", "executing")
+def test_the_work_of_a_project_without_autocommit_is_not_tried_again() -> None:
+    database = Away(inf)
+    transaction.set_autocommit(False)
 
-    def fail() -> None:
-        tries.append(1)
-        raise DatabaseAway("away")
-
-    heart.take(0)
     try:
         with pytest.raises(DatabaseAway):
-            outages.survive(fail)
+            outages.survive(database, tries=4)
     finally:
-        heart.leave(0)
+        transaction.rollback()
+        transaction.set_autocommit(True)
 
-    assert 2 <= len(tries) <= 5
+    assert database.tries == 1
+
+
+@pytest.mark.usefixtures("transactional_db", "executing")
+def test_the_beginning_of_a_task_is_tried_again() -> None:
+    database = Away(1)
+
+    assert outages.survive(database) == "there"
+    assert database.tries == 2
+
+
+@pytest.mark.usefixtures("transactional_db", "executing")
+def test_the_work_of_a_transaction_is_not_tried_again() -> None:
+    database = Away(inf)
+
+    with pytest.raises(DatabaseAway), transaction.atomic():
+        outages.survive(database)
+
+    assert database.tries == 1
+
+
+@pytest.mark.usefixtures("transactional_db", "executing")
+def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "PATIENCE", 0.3)
+    database = Away(inf)
+
+    with pytest.raises(DatabaseAway):
+        outages.survive(database)
+
+    assert 2 <= database.tries <= 5
 
 
 def test_a_broker_that_restarts_while_a_task_runs(

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import inspect
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import chain, chord, current_app, group, shared_task
+from celery import Celery, Task, chain, chord, current_app, group, shared_task
 from celery.signals import after_task_publish
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -12,8 +17,9 @@ from kombu.exceptions import EncodeError
 from testfixtures import LogCapture
 
 from user_tasks import publishing
+from user_tasks.containers import GROUP
 from user_tasks.models import UserTaskStatus
-from user_tasks.recording import status_of
+from user_tasks.recording import Node, enqueued, status_of
 from user_tasks.tasks import UserTask
 from workers import forget_broker
 
@@ -111,6 +117,12 @@ def test_the_row_is_there_when_the_call_returns(owner: User, call: Callable[[int
 
     status = UserTaskStatus.objects.get(task_id=result.id)
     assert (status.user, status.state, status.attempts, status.parent) == (owner, "Pending", 1, None)
+
+
+@pytest.mark.usefixtures("replica")
+def test_a_user_of_whom_a_replica_knows_nothing_yet_may_call(owner: User) -> None:
+    result = first_user.delay(owner.pk)
+    assert UserTaskStatus.objects.using("default").get(task_id=result.id).user_id == owner.pk
 
 
 def test_the_row_is_there_under_the_id_that_the_caller_chose(owner: User) -> None:
@@ -248,6 +260,50 @@ def test_members_are_recorded_one_by_one_where_the_project_wants_that(owner: Use
     assert UserTaskStatus.objects.get(parent=None).total_steps == 3
 
 
+def test_where_celery_publishes_groups_in_another_way_members_are_recorded_one_by_one(
+    owner: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step_of_celery = inspect.unwrap(getattr(group, publishing.MEMBERS_STEP))
+    monkeypatch.setattr(group, publishing.MEMBERS_STEP, step_of_celery)
+
+    group(step.s(user_id=owner.pk) for _ in range(3)).delay()
+
+    assert tree() == [["group", STEP, STEP, STEP]]
+    assert UserTaskStatus.objects.get(parent=None).total_steps == 3
+
+
+def instrumented() -> list[Any]:
+    return [Celery.send_task, getattr(group, publishing.MEMBERS_STEP), chord.run, Task.retry, Task.replace]
+
+
+def test_applications_that_are_made_anew_instrument_nothing_twice(settings: Any) -> None:
+    before = instrumented()
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "django.contrib.humanize"]
+    assert instrumented() == before
+
+
+WITHOUT_STEP = """
+from celery import group
+del group._apply_tasks
+import django
+django.setup()
+"""
+
+
+def test_a_celery_without_the_step_that_publishes_members_is_told_of_and_does_no_harm() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_STEP],
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "test_settings"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("each member of a group is recorded when its own message leaves") == 1
+
+
 def test_a_group_of_which_one_member_has_no_user(owner: User) -> None:
     with LogCapture((publishing.logger.name, DISPATCH_LOGGER)) as log:
         group(step.s(user_id=owner.pk), step.s(user_id=123456), step.s(user_id=owner.pk)).delay()
@@ -314,6 +370,14 @@ def test_strictly_a_call_without_user_is_refused_by_celery_or_by_us(settings: An
         step.delay()
 
     assert sent == []
+
+
+def test_containers_that_are_in_each_other_are_refused(owner: User) -> None:
+    first = Node("first", GROUP, owner.pk, parent="second", is_container=True)
+    second = Node("second", GROUP, owner.pk, parent="first", is_container=True)
+    with pytest.raises(ValueError, match="is in itself"):
+        enqueued([first, second, Node("task", step.name, owner.pk, parent="second")])
+    assert not UserTaskStatus.objects.exists()
 
 
 def test_a_publisher_s_transaction_that_is_rolled_back_leaves_nothing(owner: User) -> None:

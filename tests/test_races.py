@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotDone
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from threading import Barrier, Event
 from typing import Any
 
 import pytest
 from celery import shared_task
 from django.contrib.auth.models import User
+from django.core.files.base import ContentFile
 from django.db import connection, transaction
+from django.utils import timezone
+from pytest_django import Settings
 
 from user_tasks import executions, outages, recording, removal, transitions
 from user_tasks.containers import CHAIN, GROUP
 from user_tasks.exceptions import TaskCanceledException
-from user_tasks.heartbeat import heart
-from user_tasks.models import UserTaskStatus
+from user_tasks.models import UserTaskArtifact, UserTaskStatus
 from user_tasks.recording import Description, Node
 from user_tasks.states import State
 from user_tasks.tasks import UserTask
@@ -43,6 +47,16 @@ def closing(action: Action) -> object:
         return action()
     finally:
         connection.close()
+
+
+@contextmanager
+def executing() -> Iterator[None]:
+    """Be a process that executes a task, which is patient with the database."""
+    outages.executions.begin()
+    try:
+        yield
+    finally:
+        outages.executions.end()
 
 
 def race(*actions: Action) -> list[object]:
@@ -109,6 +123,22 @@ def test_cancel_against_start(make_status: MakeStatus, stopped: list[UserTaskSta
     assert told(stopped) == {status.task_id: 1}
 
 
+@pytest.mark.parametrize("round_", range(ROUNDS))
+def test_two_files_that_take_the_place_of_one(
+    make_status: MakeStatus, settings: Settings, tmp_path: Path, round_: int
+) -> None:
+    settings.MEDIA_ROOT = str(tmp_path)
+    artifact = make_status().add_artifact(file=b"old", file_name="table.csv")
+
+    def replace(name: str) -> None:
+        UserTaskArtifact.objects.get(pk=artifact.pk).file.save(name, ContentFile(b"new"))
+
+    race(partial(replace, "first.csv"), partial(replace, "second.csv"))
+
+    artifact.refresh_from_db()
+    assert [path.name for path in tmp_path.rglob("*.csv")] == [Path(str(artifact.file.name)).name]
+
+
 @pytest.mark.parametrize("outcome", ["succeeded", "failed"])
 @pytest.mark.parametrize("round_", range(ROUNDS))
 def test_cancel_against_the_end(
@@ -127,6 +157,39 @@ def test_cancel_against_the_end(
     assert final.finished
     assert told(stopped) == {status.task_id: 1}
     assert final.artifacts.count() == (final.state == State.FAILED)
+
+
+@pytest.mark.parametrize("group_is", ["canceled", "canceled, and then not"])
+def test_a_member_that_joins_a_group_whose_cancelation_is_not_committed_yet(
+    owner: User, make_container: MakeStatus, make_status: MakeStatus, group_is: str
+) -> None:
+    group = make_container(GROUP, task_id="group", state="In Progress")
+    make_status(parent=group)
+    plan = [
+        Node("group", GROUP, owner.pk, is_container=True),
+        Node("late", racing.name, owner.pk, "group", describe=lambda: Description("Late", 1)),
+    ]
+    canceled, joined = Event(), Event()
+
+    def cancel_group() -> None:
+        with transaction.atomic():
+            cancel(group)
+            canceled.set()
+            joined.wait(0.5)
+            transaction.set_rollback(group_is != "canceled")
+
+    def join() -> None:
+        assert canceled.wait(30)
+        try:
+            recording.enqueued(plan)
+        finally:
+            joined.set()
+
+    race(cancel_group, join)
+
+    late = UserTaskStatus.objects.get(task_id="late")
+    expected = State.CANCELED if group_is == "canceled" else "Pending"
+    assert (late.state, fresh(group).total_steps) == (expected, 2)
 
 
 @pytest.mark.parametrize("ends", [("succeeded", "succeeded"), ("failed", "succeeded"), ("failed", "failed")])
@@ -183,12 +246,9 @@ def test_a_message_that_is_delivered_twice_at_once(
 
     def work() -> None:
         """Execute it as a worker's process does, which tries again what MariaDB calls a deadlock."""
-        heart.take(status.pk)
-        try:
+        with executing():
             outages.survive(lambda: recording.started(status.task_id))
             recording.succeeded(status.task_id)
-        finally:
-            heart.leave(status.pk)
 
     race(work, work)
 
@@ -228,12 +288,9 @@ def test_a_row_that_is_deleted_while_its_task_takes_steps(
     def work() -> None:
         found = fresh(status)
         begun.set()
-        heart.take(status.pk)
-        try:
+        with executing():
             take_steps_until_halted(found)
             recording.ended(status.task_id)
-        finally:
-            heart.leave(status.pk)
 
     def delete() -> None:
         assert begun.wait(30)
@@ -279,21 +336,21 @@ def test_a_task_that_starts_before_its_publisher_has_committed(owner: User, ends
             done.wait(0.5)
             transaction.set_rollback(ends != "committed")
 
-    def work() -> UserTaskStatus:
+    def work() -> None:
         assert recorded.wait(30)
         try:
-            return executions.begin(racing, "early", (), {"user_id": owner.pk})
+            executions.begin(racing, "early", (), {"user_id": owner.pk})
         finally:
             done.set()
 
     with ThreadPoolExecutor(2) as pool:
         futures: list[Future[Any]] = [pool.submit(closing, publish), pool.submit(closing, work)]
-        status = futures[1].result(60)
-        futures[0].result(60)
+        for future in futures:
+            future.result(60)
 
-    assert fresh(status).state == State.IN_PROGRESS
-    assert UserTaskStatus.objects.count() == 1
-    assert fresh(status).name == ("Early" if ends == "committed" else "racing")
+    status = UserTaskStatus.objects.get()
+    assert status.state == State.IN_PROGRESS
+    assert status.name == ("Early" if ends == "committed" else "racing")
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))
@@ -338,3 +395,42 @@ def test_a_transaction_that_waits_does_not_keep_a_task_from_its_steps(make_statu
         step.result(60)
 
     assert fresh(status).completed_steps == 1
+
+
+@pytest.fixture
+def snapshot(db: None) -> Iterator[None]:
+    """A connection whose transactions read what there was when they first read, where InnoDB does so by default."""
+    connection.close()
+    if connection.vendor == "mysql":
+        # Elsewhere what is read so cannot be written over.
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    yield
+    connection.close()
+
+
+@pytest.mark.services
+def test_a_cancelation_that_still_sees_as_waiting_what_has_ended(
+    make_status: MakeStatus, make_container: MakeStatus, stopped: list[UserTaskStatus], snapshot: None
+) -> None:
+    container = make_container(GROUP)
+    ended, waiting = (make_status(parent=fresh(container)) for _ in range(2))
+
+    with transaction.atomic(), ThreadPoolExecutor(1) as pool:
+        found = fresh(container)
+        for end in (recording.started, recording.succeeded):
+            pool.submit(closing, partial(end, ended.task_id)).result(60)
+        found.cancel()
+
+    assert (fresh(ended).state, fresh(waiting).state) == ("Succeeded", "Canceled")
+    assert told(stopped)[ended.task_id] == told(stopped)[waiting.task_id] == 1
+
+
+def test_a_cancelation_between_the_look_and_the_start_leaves_the_steps(make_status: MakeStatus) -> None:
+    status = make_status(state="Retrying", total_steps=10, completed_steps=4, started=timezone.now())
+    read_before = fresh(status)
+    fresh(status).cancel()
+
+    assert not transitions.execute(read_before, lambda: 10)
+
+    assert (fresh(status).state, fresh(status).completed_steps) == ("Canceled", 4)

@@ -10,6 +10,8 @@ from documents import ROOT, code_blocks, executed
 from user_tasks.models import UserTaskStatus
 from user_tasks.serializers import StatusSerializer
 
+pytestmark = pytest.mark.embedded
+
 README = ROOT / "README.rst"
 
 

@@ -124,6 +124,8 @@ def test_the_router_and_a_plain_list_of_its_urls_are_there_to_include() -> None:
         "usertaskstatus-cancel",
         "usertaskartifact-list",
         "usertaskartifact-detail",
+        "usertaskartifact-download",
+        "usertaskartifact-shared",
     }
 
 

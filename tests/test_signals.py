@@ -13,11 +13,14 @@ from celery.app.task import Context
 from celery.exceptions import Ignore, Reject
 from celery.signals import before_task_publish
 from django.contrib.auth.models import User
-from django.db import InterfaceError, transaction
+from django.db import InterfaceError, connection, transaction
+from django.db.models import F
+from django.utils import timezone
 from testfixtures import LogCapture
 
 import user_tasks
-from user_tasks import signals
+from user_tasks import recording, signals
+from user_tasks.heartbeat import heart
 from user_tasks.models import UserTaskStatus
 from user_tasks.signals import create_user_task, start_user_task
 from user_tasks.tasks import UserTask
@@ -169,6 +172,14 @@ def test_names_that_existing_projects_import() -> None:
     assert signals.celery_app.main == "user_tasks_tests"
 
 
+def end_interrupted(task_id: str) -> None:
+    """End the execution of a task as Celery does where a signal has ended it."""
+    try:
+        raise SystemExit
+    finally:
+        signals.end_user_task(sender=sample_task, task_id=task_id, state=None)
+
+
 class TestConnections:
     """What the start of any task, ours or not, does to the database connections."""
 
@@ -190,6 +201,35 @@ class TestConnections:
             start_user_task(sender=SampleTask)
 
         self.close.assert_not_called()
+
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize("unusable", [False, True])
+    def test_none_that_works_is_closed_where_celery_keeps_them(
+        self, monkeypatch: pytest.MonkeyPatch, unusable: bool
+    ) -> None:
+        monkeypatch.setitem(signals.celery_app.conf, "CELERY_DB_REUSE_MAX", 100)
+        connection.ensure_connection()
+        kept = connection.connection
+        connection.errors_occurred = unusable
+
+        start_user_task(sender=SampleTask)
+
+        self.close.assert_not_called()
+        assert (connection.connection is kept) is not unusable
+
+    @pytest.mark.django_db(transaction=True)
+    def test_new_ones_are_opened_when_the_process_is_told_to_end(
+        self, make_status: Callable[..., UserTaskStatus]
+    ) -> None:
+        status = make_status(task_id="id1", state="Canceled", started=timezone.now())
+        interrupted = connection.connection
+
+        with pytest.raises(SystemExit):
+            end_interrupted("id1")
+
+        status.refresh_from_db()
+        assert status.finished is not None
+        assert connection.connection is not interrupted
 
     @pytest.mark.parametrize("error", [InterfaceError("closed"), RuntimeError("not set up")])
     def test_none_is_closed_when_there_is_no_telling(self, error: Exception) -> None:
@@ -214,6 +254,22 @@ def test_the_start_of_a_recorded_task(owner: User, make_status: Callable[..., Us
     status.refresh_from_db()
     assert (status.state, status.total_steps) == ("In Progress", 6)
     assert status.started is not None
+
+
+@pytest.mark.parametrize(
+    "given", [{"total_steps": 2.5}, {"total_steps": "10"}, {"completed_steps": F("completed_steps") + 1}]
+)
+def test_a_task_succeeds_whatever_its_project_has_counted_with(
+    make_status: Callable[..., UserTaskStatus], given: dict[str, Any]
+) -> None:
+    status = make_status(task_id="id1", state="In Progress", started=timezone.now(), total_steps=3)
+    vars(status).update(given)
+    status.save()
+
+    recording.succeeded("id1", status)
+
+    stored = UserTaskStatus.objects.get(task_id="id1")
+    assert (stored.state, stored.completed_steps) == ("Succeeded", stored.total_steps)
 
 
 def test_the_start_of_another_task_records_nothing(db: None) -> None:
@@ -333,3 +389,23 @@ def test_a_task_that_leaves_without_a_result(owner: User, requeue: bool | None, 
     result = leaving.apply((owner.pk,), {"requeue": requeue})
 
     assert UserTaskStatus.objects.get(task_id=result.id).state == state
+
+
+def test_second_delivery_of_a_canceled_task_leaves_the_heartbeat_of_the_first(
+    owner: User, make_status: Callable[..., UserTaskStatus]
+) -> None:
+    status = make_status(task_id="id1")
+    call: dict[str, Any] = {"task_id": "id1", "args": (owner.pk,), "kwargs": {"argument": "6"}}
+
+    sample_task.push_request(id="id1", is_eager=False)
+    start_user_task(sender=sample_task, **call)
+    UserTaskStatus.objects.get(pk=status.pk).cancel()
+    sample_task.push_request(id="id1", is_eager=False)
+    start_user_task(sender=sample_task, **call)
+    signals.end_user_task(sender=sample_task, task_id="id1", state="IGNORED")
+    sample_task.pop_request()
+
+    assert vars(heart)["_executed"] == {"id1": 1}
+    signals.end_user_task(sender=sample_task, task_id="id1", state="IGNORED")
+    sample_task.pop_request()
+    assert not vars(heart)["_executed"]

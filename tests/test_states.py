@@ -13,6 +13,8 @@ from user_tasks.exceptions import TaskCanceledException
 from user_tasks.models import UserTaskStatus
 from user_tasks.states import State
 
+pytestmark = pytest.mark.embedded
+
 CUSTOM = "Compressing"
 
 VERBS: dict[str, tuple[Callable[[UserTaskStatus], None], str]] = {

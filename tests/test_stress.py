@@ -14,13 +14,12 @@ from typing import Any
 import pytest
 from celery import chain, chord, group
 from django.contrib.auth.models import User
-from django.db.models import Sum
 
 import fault_tasks
 from faults import LOST_AFTER, FragileWorker, RedisServer
+from lies import lies
 from user_tasks import losses
 from user_tasks.models import UserTaskStatus
-from user_tasks.states import FINAL, State, fold
 from worker_tasks import notes
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
@@ -63,26 +62,11 @@ def disturb(workers: list[FragileWorker], dice: random.Random, faults: Counter[s
             faults["workflows canceled"] += 1
 
 
-def wrong(status: UserTaskStatus, entries: int) -> list[str]:
-    """Return what does not hold of a row that has come to rest, having been in a final state up to so many times."""
-    found = []
-    members = UserTaskStatus.objects.filter(parent=status)
-    if status.state not in FINAL or status.finished is None:
-        found.append("not at rest")
-    if status.state == State.SUCCEEDED and status.completed_steps != status.total_steps:
-        found.append("steps missing")
-    if status.state == State.FAILED and not status.artifacts.filter(name="Error").exists():
-        found.append("not explained")
-    if status.is_container:
-        sums = members.aggregate(completed=Sum("completed_steps"), total=Sum("total_steps"))
-        if (sums["completed"], sums["total"]) != (status.completed_steps, status.total_steps):
-            found.append("wrong sums")
-        if status.state not in {fold(members.values_list("state", flat=True)), State.CANCELED}:
-            found.append("wrong state")
+def told_wrong(status: UserTaskStatus, entries: int) -> list[str]:
+    """Return what was told wrongly of the end of a row that has been in a final state up to so many times."""
     told = [note.removeprefix("stopped ") for note in notes(status.task_id) if note.startswith("stopped")]
-    if told and (told[-1] != status.state or len(told) > entries):
-        found.append(f"told {told}")
-    return [f"{status.task_class} {status.pk} {status.state}: {text}" for text in found]
+    is_wrong = told and (told[-1] != status.state or len(told) > entries)
+    return [f"{status.task_class} {status.pk} {status.state}: told {told}"] if is_wrong else []
 
 
 @pytest.mark.timeout(SECONDS + 120)
@@ -97,7 +81,15 @@ def test_no_row_lies_whatever_happens(
     dice, faults = random.Random(seed), Counter[str]()
     settings.USER_TASKS_LOST_AFTER = timedelta(seconds=3 * LOST_AFTER)
     settings.CELERY_RESULT_BACKEND = redis_server.url
-    overrides = {"BROKER_TRANSPORT_OPTIONS": {"visibility_timeout": 10}, "CELERY_RESULT_BACKEND": redis_server.url}
+    # By default workers look every 100 seconds for messages that nobody acknowledges, and one that is killed while it
+    # does keeps the others from it for 300.
+    transport = {
+        "visibility_timeout": 10,
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+        "unacked_mutex_expire": 10,
+    }
+    overrides = {"BROKER_TRANSPORT_OPTIONS": transport, "CELERY_RESULT_BACKEND": redis_server.url}
     workers = [start_fragile(concurrency=1, overrides=overrides)]
     workers += [start_fragile(concurrency=1) for _ in range(WORKERS - 1)]
     started = time.monotonic()
@@ -123,7 +115,7 @@ def test_no_row_lies_whatever_happens(
     with capsys.disabled():
         sys.stdout.write(figures)
     untold = [row for row in rows if not any(note.startswith("stopped") for note in notes(row.task_id))]
-    lies = [text for row in rows for text in wrong(row, 1 + faults["tasks found lost"])]
-    assert not lies, f"{figures}{lies}"
+    wrong = [text for row in rows for text in [*lies(row), *told_wrong(row, 1 + faults["tasks found lost"])]]
+    assert not wrong, f"{figures}{wrong}"
     # A process that is killed right after it has stored an end takes the signal with it.
     assert len(untold) <= faults["processes killed"] + faults["workers killed"], f"{figures}{untold}"

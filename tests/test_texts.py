@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from user_tasks import texts
 
+pytestmark = pytest.mark.embedded
+
 
 class Unreadable(Exception):
     def __str__(self) -> str:

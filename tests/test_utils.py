@@ -10,6 +10,8 @@ from celery import signature
 from user_tasks import utils
 from user_tasks.utils import Message, call_message, read_message
 
+pytestmark = pytest.mark.embedded
+
 HEADERS: dict[str, Any] = {
     "id": "id1",
     "task": "shop.export",

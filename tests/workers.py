@@ -25,7 +25,7 @@ from kombu import Connection
 
 from test_settings import BASE_DIR, app, broker_options
 
-PATIENCE = 60
+PATIENCE = 120
 """Seconds that a worker may take for what a test waits for."""
 
 Result = TypeVar("Result")
@@ -186,17 +186,22 @@ class Workers:
             self._inner_runs = True
             self._inner.enter_context(_logging_left_alone())
             worker = start_worker(
-                app, pool="threads", concurrency=4, queues=[self._inner_queue], perform_ping_check=False
+                app,
+                pool="threads",
+                concurrency=4,
+                queues=[self._inner_queue],
+                perform_ping_check=False,
+                shutdown_timeout=PATIENCE,
             )
             self._inner.enter_context(worker)
 
     def stop(self) -> None:
         """Stop all workers."""
-        self._inner.close()
         with ExitStack() as stack:
             for worker in self._shared.values():
                 worker.tell_to_stop()
                 stack.callback(worker.wait_until_stopped)
+            self._inner.close()
 
 
 @contextmanager

@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+from django.core.files.storage import FileSystemStorage
+
+
+class ExportStorage(FileSystemStorage):
+    """Keeps what users have exported."""

@@ -1,0 +1,1 @@
+"""A project as its type checkers see it: it is checked, not run."""

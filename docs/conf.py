@@ -21,7 +21,7 @@ copyright = "The django-user-tasks contributors"
 version = release = __version__
 
 extensions = ["directives", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinxcontrib.openapi"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "performance_figures.rst"]
 html_theme = "furo"
 html_title = f"{project} {release}"
 default_role = "py:obj"

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from threading import Event
-from time import monotonic
+from time import monotonic, sleep
 
 DEMO = Path(__file__).resolve().parent
 HOST = "127.0.0.1"
@@ -32,9 +31,30 @@ ENDING = 30
 Process = subprocess.Popen[bytes]
 
 
+class Stop:
+    """Whether a signal has come; a handler that took an `Event`'s lock might interrupt whoever holds it, for ever."""
+
+    def __init__(self) -> None:
+        self._has_come = False
+
+    def set(self) -> None:
+        """Take note of a signal."""
+        self._has_come = True
+
+    def is_set(self) -> bool:
+        """Tell whether one has come."""
+        return self._has_come
+
+    def wait(self, seconds: float) -> bool:
+        """Tell the same, after some seconds unless one has come already."""
+        if not self._has_come:
+            sleep(seconds)  # between two looks at the processes
+        return self._has_come
+
+
 def main() -> int:
     """Serve until a signal comes or a process ends by itself; return the exit code."""
-    stop = Event()
+    stop = Stop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
     os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
@@ -123,7 +143,7 @@ def spawn(*arguments: str, **environment: str) -> Process:
     )
 
 
-def wait(stop: Event, processes: list[Process], ready: Callable[[], bool], seconds: float = float("inf")) -> bool:
+def wait(stop: Stop, processes: list[Process], ready: Callable[[], bool], seconds: float = float("inf")) -> bool:
     """Wait until `ready`; return False if a process ends, a signal comes or the time is up before."""
     deadline = monotonic() + seconds
     while not stop.wait(INTERVAL) and monotonic() < deadline:

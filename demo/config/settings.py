@@ -66,7 +66,15 @@ TEMPLATES = [
 
 STATIC_URL = "static/"
 MEDIA_ROOT = VAR / "media"
-MEDIA_URL = "media/"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    # Out of the folder of the media, so that no web server sends them to whoever knows their names.
+    "user_task_artifacts": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": VAR / "artifacts"},
+    },
+}
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGES = [
@@ -111,6 +119,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     }
 
 USER_TASKS_STRICT_PUBLISH = True
+USER_TASKS_ARTIFACT_SERIALIZER = "user_tasks.detailed.DetailedArtifactSerializer"
 # A worker that is killed on the filesystem broker loses the messages that it had taken.
 USER_TASKS_PENDING_LIMIT = timedelta(minutes=10)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import PurePath
-from tempfile import TemporaryFile
 from typing import IO, Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -17,7 +16,7 @@ from user_tasks.models import UserTaskArtifact, UserTaskStatus
 from user_tasks.tasks import UserTask
 
 from . import mersenne, product_rows, unicode_table
-from .outputs import CsvOutput, attach, csv_output
+from .outputs import CsvWriter
 from .progress import Progress
 
 BUSY_TIMES = 2
@@ -44,26 +43,31 @@ class ImportTask(UserTask):
 def import_products(self: UserTask, path: str, file_name: str, user_id: Any) -> None:
     """Store the products of the CSV file at `path` in the default storage; rows that are none become an artifact."""
     status = self.status
-    with _upload(path) as text, csv_output(("line", "reason", *product_rows.COLUMNS)) as rejected:
-        stored = _import(text, status, rejected)
-        if rejected.rows:
-            rejected.attach(status, "Rejected rows", f"rejected-{PurePath(file_name).stem}.csv")
-    summary = f"{stored:,} rows stored, {rejected.rows:,} rejected."
-    UserTaskArtifact.objects.create(status=status, name="Summary", text=summary)
+    with _upload(path) as text:
+        stored, rejected = _import(text, status, f"rejected-{PurePath(file_name).stem}.csv")
+    status.add_artifact("Summary", text=f"{stored:,} rows stored, {rejected:,} rejected.")
 
 
-def _import(text: IO[str], status: UserTaskStatus, rejected: CsvOutput) -> int:
+def _import(text: IO[str], status: UserTaskStatus, rejected_name: str) -> tuple[int, int]:
+    """Store rows; return how many were stored, and how many are in the artifact of those that were not."""
     progress = Progress(status)
     stored = lines = 0
-    for rows in product_rows.batches(product_rows.read_rows(text)):
-        rejections = product_rows.store(rows, status.task_id)
-        for rejection in rejections:
-            rejected.write((rejection.row.line, rejection.reason, *rejection.row.values))
-        stored += len(rows) - len(rejections)
-        progress.advance(rows[-1].last_line - lines)
-        lines = rows[-1].last_line
-    progress.finish()
-    return stored
+    with ExitStack() as stack:
+        rejected: CsvWriter | None = None
+        for rows in product_rows.batches(product_rows.read_rows(text)):
+            rejections = product_rows.store(rows, status.task_id)
+            if rejections and rejected is None:
+                # What was no UTF-8 in the upload stands here as escapes such as ``\\udce9``.
+                writing = status.open_artifact(rejected_name, name="Rejected rows", errors="backslashreplace")
+                rejected = CsvWriter(stack.enter_context(writing), ("line", "reason", *product_rows.COLUMNS))
+            for rejection in rejections:
+                if rejected is not None:
+                    rejected.write((rejection.row.line, rejection.reason, *rejection.row.values))
+            stored += len(rows) - len(rejections)
+            progress.advance(rows[-1].last_line - lines)
+            lines = rows[-1].last_line
+        progress.finish()
+    return stored, rejected.rows if rejected else 0
 
 
 @contextmanager
@@ -122,13 +126,15 @@ def _export_plane(status: UserTaskStatus, plane: int) -> UserTaskArtifact:
 
 def _export(status: UserTaskStatus, planes: Iterable[int], name: str, file_name: str) -> UserTaskArtifact:
     progress = Progress(status)
-    with csv_output(unicode_table.HEADER) as output:
+    writing = status.open_artifact(file_name, name=name)
+    with writing as text:
+        output = CsvWriter(text, unicode_table.HEADER)
         for block, characters in unicode_table.by_block(unicode_table.named_characters(planes)):
             for character in characters:
                 output.write(unicode_table.properties(character))
                 progress.advance(1, block)
         progress.finish()
-        return output.attach(status, name, file_name)
+    return writing.artifact
 
 
 class ZipTask(UserTask):
@@ -147,14 +153,12 @@ def zip_parts(self: UserTask, parts: list[str], user_id: Any, user_task_name: st
     """Put the files of the artifacts with these uuids into a ZIP file."""
     status = self.status
     status.increment_total_steps(len(parts) - 1)
-    with TemporaryFile() as content:
-        with ZipFile(content, "w", ZIP_DEFLATED) as archive:
-            for part in UserTaskArtifact.objects.filter(uuid__in=parts).order_by("name"):
-                with part.file.open() as source, archive.open(f"{part.name}.csv", "w") as target:
-                    shutil.copyfileobj(source, target)
-                status.increment_completed_steps()
-        content.seek(0)
-        attach(status, "All planes", "unicode.zip", content)
+    writing = status.open_artifact("unicode.zip", "wb", name="All planes")
+    with writing as content, ZipFile(content, "w", ZIP_DEFLATED) as archive:
+        for part in UserTaskArtifact.objects.filter(uuid__in=parts).order_by("name"):
+            with part.file.open() as source, archive.open(f"{part.name}.csv", "w") as target:
+                shutil.copyfileobj(source, target)
+            status.increment_completed_steps()
 
 
 class MersenneTask(UserTask):
@@ -184,7 +188,7 @@ def find_mersenne_primes(self: UserTask, user_id: Any) -> None:
             found.append(f"2^{exponent} - 1")
         progress.advance(1, f"Tested 2^{exponent} - 1")
     progress.finish()
-    UserTaskArtifact.objects.create(status=status, name="Mersenne primes", text="\n".join(found))
+    status.add_artifact("Mersenne primes", text="\n".join(found))
 
 
 class StockTask(UserTask):
@@ -209,4 +213,4 @@ def ask_busy_warehouse(self: UserTask, user_id: Any) -> None:
     """Fail as often as the warehouse is said to be busy, and succeed at last."""
     if self.request.retries < BUSY_TIMES:
         raise ConnectionError("The warehouse is busy.")
-    UserTaskArtifact.objects.create(status=self.status, name="Answer", text="All shelves are full.")
+    self.status.add_artifact("Answer", text="All shelves are full.")

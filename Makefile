@@ -8,8 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-# Processes that run the tests, and the seed of their order: make test WORKERS=0 SEED=1
-WORKERS ?= auto
+# Processes that run the tests, one more than there are cores since many wait; and the seed of their order
+WORKERS ?= $(shell expr $$($(PYTHON) -c "import os; print(os.cpu_count())") + 1)
 SEED ?= $(shell date +%s)
 PYTEST_ARGS ?=
 COVERAGE_MINIMUM := 95
@@ -20,6 +20,9 @@ REDIS_URL ?= redis://127.0.0.1:6379/0
 MARIADB_URL ?= mysql://root@127.0.0.1:3306/user_tasks
 RABBITMQ_URL ?= amqp://guest:guest@127.0.0.1:5672//
 
+# What make bench is told: to write the documentation, or to run all of it once (--short).
+BENCH ?= --write
+
 # Environments of tox.ini for make test-matrix; ALL for every one.
 MATRIX ?= py312-django60-celery54,py313-django61-celery57
 
@@ -29,7 +32,7 @@ TEMPLATES := $(wildcard user_tasks/templates demo/templates)
 PYTEST_OPTIONS := -W error -n $(WORKERS) --random-order-bucket=module --random-order-seed=$(SEED) --timeout=300
 
 .PHONY: help install demo test test-services test-postgresql test-mariadb test-matrix test-faults test-workflows \
-	test-browser screenshots messages quality docs openapi build clean
+	test-browser bench screenshots messages quality docs openapi build clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' Makefile
@@ -75,13 +78,14 @@ test-postgresql: install $(VENV)/services
 
 test-mariadb: install $(VENV)/services
 	DATABASE_URL='$(MARIADB_URL)' CELERY_BROKER_URL='$(RABBITMQ_URL)' \
-		$(BIN)/python -m pytest $(PYTEST_OPTIONS) -m 'not browser and not node and not faults and not embedded' $(PYTEST_ARGS)
+		$(BIN)/python -m pytest $(PYTEST_OPTIONS) -m 'not browser and not node and not faults and not embedded and not postgresql' \
+		$(PYTEST_ARGS)
 
 test-faults: install $(VENV)/services ## Kill workers, and stop servers, that the tests start themselves.
-	DATABASE_URL='$(POSTGRESQL_URL)' $(BIN)/python -m pytest $(PYTEST_OPTIONS) -m faults $(PYTEST_ARGS)
+	DATABASE_URL='$(POSTGRESQL_URL)_faults' $(BIN)/python -m pytest $(PYTEST_OPTIONS) -m faults $(PYTEST_ARGS)
 
 test-workflows: install $(VENV)/services ## Run every form of workflow on PostgreSQL with RabbitMQ too.
-	DATABASE_URL='$(POSTGRESQL_URL)' CELERY_BROKER_URL='$(RABBITMQ_URL)' \
+	DATABASE_URL='$(POSTGRESQL_URL)_workflows' CELERY_BROKER_URL='$(RABBITMQ_URL)' \
 		$(BIN)/python -m pytest $(PYTEST_OPTIONS) tests/test_workflows.py -k 'each_form' $(PYTEST_ARGS)
 
 test-matrix: install ## Run the tests on other versions of Python, Django and Celery.
@@ -96,17 +100,27 @@ screenshots: install tests/node_modules/.package-lock.json ## Make pictures of a
 	cp build/screenshots/workflow-light-1280-en.png docs/images/workflow.png
 	cp build/screenshots/succeeded-dark-375-en.png docs/images/succeeded.png
 
+$(VENV)/bench: $(VENV)/services
+	$(PIP) install --quiet --group bench
+	touch $@
+
+bench: install $(VENV)/bench ## Measure what tracking costs, for the documentation (make bench BENCH=--short to try it).
+	DATABASE_URL='$(POSTGRESQL_URL)_benchmarks' CELERY_BROKER_URL='$(REDIS_URL:/0=/1)' \
+		$(BIN)/python -W ignore -m benchmarks $(BENCH)
+
 messages: install ## Take new texts into the catalogs, to be translated there (needs gettext).
 	for folder in user_tasks demo; do \
 		(cd $$folder && ../$(BIN)/django-admin makemessages --settings=django.conf.global_settings \
 			--all --no-location --no-obsolete --no-wrap); \
 	done
 
-quality: install ## Check style, types, migrations, architecture, templates and packages.
+quality: install tests/node_modules/.package-lock.json ## Check style, types, migrations, architecture, templates and packages.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	cd demo && ../$(BIN)/python -m mypy --config-file mypy.ini --cache-dir ../.mypy_cache/demo
+	cd tests/typed_project && ../../$(BIN)/python -m mypy --config-file mypy.ini --cache-dir ../../.mypy_cache/typed_project
+	tests/node_modules/.bin/pyright --project tests/typed_project --pythonpath $(BIN)/python
 	$(BIN)/python -W error::DeprecationWarning manage.py makemigrations --check --dry-run
 	$(BIN)/python -W error::DeprecationWarning demo/manage.py makemigrations --check --dry-run
 	$(BIN)/python -m pytest -W error tests/test_architecture.py tests/test_packaging.py

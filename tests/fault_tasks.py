@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import time
 from pathlib import Path
 from typing import Any
 
 from celery import shared_task
 from celery.exceptions import Ignore, Reject
+from celery.signals import before_task_publish
 from django.conf import settings
 from django.core.files.base import ContentFile
 from django.db import transaction
@@ -38,6 +41,13 @@ def pass_gate(name: str) -> None:
         if time.monotonic() > deadline:
             raise AssertionError(f"Nobody has opened the gate {name}.")
         time.sleep(0.02)  # between two looks at the gate
+
+
+@before_task_publish.connect
+def die_before_sending(headers: dict[str, Any], **_: Any) -> None:
+    """Kill the process that is about to send the message of a task for which the test has opened a gate."""
+    if gate(f"sending {headers.get('id')}").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def walk(task: Any, gates: list[str]) -> int:

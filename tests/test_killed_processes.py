@@ -20,8 +20,9 @@ from user_tasks import executions, losses, recording
 from user_tasks.containers import CHAIN, GROUP
 from user_tasks.exceptions import TaskCanceledException
 from user_tasks.models import UserTaskStatus
+from user_tasks.querysets import UserTaskStatusQuerySet
 from user_tasks.recording import Description, Node
-from user_tasks.states import FINAL
+from user_tasks.states import WAITING, State
 from user_tasks.tasks import UserTask
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.embedded]
@@ -57,19 +58,25 @@ def killed_after(statements: int) -> Callable[..., Any]:
 
 
 class Workflow:
-    """Two tasks side by side, and one that follows: their rows, and what workers do."""
+    """Tasks side by side, and one that follows them: their rows, and what workers do."""
 
-    def __init__(self, owner: User) -> None:
-        self.chain, self.group, self.first, self.second, self.last = (str(uuid4()) for _ in range(5))
+    def __init__(self, owner: User, side_by_side: int = 2) -> None:
+        self.chain, self.group, self.last = (str(uuid4()) for _ in range(3))
+        self.members = [str(uuid4()) for _ in range(side_by_side)]
+        self.first = self.members[0]
+        self.last_has_left = False
         node = partial(Node, task_class=exporting.name, user_id=owner.pk, describe=lambda: Description("Export", 3))
         plan = [
             Node(self.chain, CHAIN, owner.pk, is_container=True),
             Node(self.group, GROUP, owner.pk, self.chain, is_container=True),
-            node(self.first, parent=self.group, due=timezone.now()),
-            node(self.second, parent=self.group, due=timezone.now()),
+            *(node(member, parent=self.group, due=timezone.now()) for member in self.members),
             node(self.last, parent=self.chain),
         ]
         recording.enqueued(plan)
+
+    @property
+    def rows(self) -> UserTaskStatusQuerySet:
+        return UserTaskStatus.objects.filter(task_id__in=[self.chain, self.group, self.last, *self.members])
 
     def status(self, task_id: str) -> UserTaskStatus:
         found = recording.status_of(task_id)
@@ -93,16 +100,32 @@ class Workflow:
 
     def execute_the_rest(self) -> None:
         """Do what workers do with the messages that are left."""
-        for task_id in (self.first, self.second):
-            if self.status(task_id).state not in FINAL:
+        for task_id in self.members:
+            if self.status(task_id).state in WAITING:
                 self.execute(task_id)
-        if self.status(self.group).state == "Succeeded":
-            recording.published([self.last], timezone.now())
+        if self.status(self.group).state == State.SUCCEEDED and not self.last_has_left:
+            self.publish_last()
+        if self.last_has_left:
             self.execute(self.last)
+
+    def publish_last(self) -> None:
+        """Do as the process does that executes the last of the tasks side by side, before it says that it has."""
+        recording.published([self.last], timezone.now())
+        self.last_has_left = self.rows.exists()  # a statement, before which it may be killed too
 
 
 def fail(task_id: str) -> None:
     recording.failed(task_id, "bad row")
+
+
+def hand_over(workflow: Workflow) -> None:
+    """Publish what follows a task before that is known to have succeeded, as Celery does."""
+
+    def publish_and_succeed(task_id: str) -> None:
+        workflow.publish_last()
+        recording.succeeded(task_id)
+
+    workflow.execute(workflow.first, publish_and_succeed)
 
 
 WORKERS_DEEDS: dict[str, Callable[[Workflow], object]] = {
@@ -110,6 +133,7 @@ WORKERS_DEEDS: dict[str, Callable[[Workflow], object]] = {
     "fail": lambda workflow: workflow.execute(workflow.first, fail),
     "retry": lambda workflow: workflow.execute(workflow.first, recording.retrying),
     "give back": lambda workflow: workflow.execute(workflow.first, recording.requeued),
+    "hand over": hand_over,
 }
 
 AFTERMATHS: dict[str, Callable[[Workflow], object]] = {
@@ -124,19 +148,18 @@ USERS_DEEDS: dict[str, Callable[[Workflow], object]] = {
 }
 
 
-def is_killed(workflow: Workflow, deed: Callable[[Workflow], object], statements: int) -> bool:
+def is_killed(deed: Callable[[], object], statements: int) -> bool:
     """Do a deed in a process that is killed after so many statements; tell whether there are more."""
     try:
         with connection.execute_wrapper(killed_after(statements)):
-            deed(workflow)
+            deed()
     except Killed:
         return True
     return False
 
 
-def look_for_lost_tasks(workflow: Workflow) -> list[str]:
-    """Do as the schedule does much later; return what is wrong then."""
-    rows = UserTaskStatus.objects.filter(task_id__in=vars(workflow).values())
+def look_for_lost_tasks(rows: UserTaskStatusQuerySet) -> list[str]:
+    """Do as the schedule does much later; return what is wrong with these rows then."""
     rows.update(modified=timezone.now() - LONG_AGO)
     rows.exclude(heartbeat=None).update(heartbeat=timezone.now() - LONG_AGO)
     losses.fail_lost()
@@ -147,12 +170,35 @@ def look_for_lost_tasks(workflow: Workflow) -> list[str]:
 @pytest.mark.parametrize("deed", WORKERS_DEEDS)
 def test_no_row_lies_after_a_worker_was_killed(owner: User, deed: str, aftermath: str) -> None:
     for statements in count():
-        workflow = Workflow(owner)
-        killed = is_killed(workflow, WORKERS_DEEDS[deed], statements)
+        workflow = Workflow(owner, side_by_side=1 if deed == "hand over" else 2)
+        killed = is_killed(partial(WORKERS_DEEDS[deed], workflow), statements)
         if killed:
             AFTERMATHS[aftermath](workflow)
         workflow.execute_the_rest()
-        assert look_for_lost_tasks(workflow) == [], f"killed after {statements} statements"
+        assert look_for_lost_tasks(workflow.rows) == [], f"killed after {statements} statements"
+        if not killed:
+            break
+
+    assert statements > 5
+
+
+def test_what_an_ordinary_task_leads_to_is_given_up_half(owner: User) -> None:
+    node = partial(Node, task_class=exporting.name, user_id=owner.pk)
+    for statements in count():
+        chain, *planned = (str(uuid4()) for _ in range(3))
+        links = [node(task_id, parent=chain) for task_id in planned]
+        recording.enqueued([Node(chain, CHAIN, owner.pk, is_container=True), *links])
+        give_up = partial(recording.broken, planned, "It has failed.")
+        killed = is_killed(give_up, statements)
+        rows = UserTaskStatus.objects.filter(task_id__in=[chain, *planned]).order_by("pk")
+        if rows[0].state == State.PENDING:
+            give_up()  # as the pool makes the worker do whose process has left no trace
+
+        look_for_lost_tasks(rows)
+
+        assert [row.state for row in rows] == ["Failed", "Canceled", "Canceled"], statements
+        assert all(row.finished for row in rows), statements
+        assert [error.text for error in rows[0].artifacts.all()] == ["It has failed."]
         if not killed:
             break
 
@@ -163,9 +209,9 @@ def test_no_row_lies_after_a_worker_was_killed(owner: User, deed: str, aftermath
 def test_no_row_lies_after_a_request_was_killed(owner: User, deed: str) -> None:
     for statements in count():
         workflow = Workflow(owner)
-        killed = is_killed(workflow, USERS_DEEDS[deed], statements)
+        killed = is_killed(partial(USERS_DEEDS[deed], workflow), statements)
         workflow.execute_the_rest()
-        assert look_for_lost_tasks(workflow) == [], f"killed after {statements} statements"
+        assert look_for_lost_tasks(workflow.rows) == [], f"killed after {statements} statements"
         if not killed:
             break
 

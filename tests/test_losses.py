@@ -93,21 +93,69 @@ def test_a_task_that_shows_life_after_it_was_found_is_left(make_silent: MakeStat
     assert (fresh(status).state, fresh(status).finished, errors(status)) == (state, None, [])
 
 
+@pytest.mark.parametrize("due", [None, LONG_AGO], ids=["planned", "published"])
 def test_containers_follow_and_go_back(
-    make_silent: MakeStatus, make_status: MakeStatus, make_container: MakeStatus
+    make_silent: MakeStatus,
+    make_status: MakeStatus,
+    make_container: MakeStatus,
+    revoked: list[str],
+    due: timedelta | None,
 ) -> None:
+    """The message of what follows may have left when the process was killed that had still to say that it is done."""
+    when = due and timezone.now() - due
     chain = make_container(CHAIN, state="In Progress", started=timezone.now())
     first = make_silent(parent=fresh(chain), completed_steps=0)
-    second = make_status(parent=fresh(chain), due=None)
+    second = make_status(parent=fresh(chain), due=when)
+    group = make_container(GROUP, parent=fresh(chain))
+    third = make_status(parent=fresh(group), due=when)
 
     losses.fail_lost()
-    assert [fresh(status).state for status in (chain, first, second)] == ["Failed", "Failed", "Canceled"]
+    every = (chain, first, second, group, third)
+    assert [fresh(status).state for status in every] == ["Failed", "Failed", "Canceled", "Canceled", "Canceled"]
+    assert all(fresh(status).finished for status in every)
     assert errors(chain) == [SILENT]
 
     losses.beat([first.task_id])
-    assert [fresh(status).state for status in (chain, first, second)] == ["In Progress", "In Progress", "Pending"]
+    states = [fresh(status).state for status in every]
+    assert states == ["In Progress", "In Progress", "Pending", "Pending", "Pending"]
     assert errors(chain) == errors(first) == []
-    assert not any(fresh(status).finished for status in (chain, first, second))
+    assert not any(fresh(status).finished for status in every)
+    assert revoked == []  # a worker would discard what the first task publishes again
+
+
+def test_what_has_begun_goes_on_where_the_process_was_lost_that_published_it(
+    make_silent: MakeStatus, make_status: MakeStatus, make_container: MakeStatus
+) -> None:
+    now = timezone.now()
+    chain = make_container(CHAIN, state="In Progress", started=now)
+    make_silent(parent=fresh(chain))
+    group = make_container(GROUP, parent=fresh(chain), state="In Progress", started=now)
+    running = make_status(state="In Progress", parent=fresh(group), due=now, started=now, heartbeat=now)
+    waiting = make_status(parent=fresh(group), due=now)
+
+    losses.fail_lost()
+    assert [fresh(status).state for status in (running, waiting)] == ["In Progress", "Canceled"]
+    assert not fresh(chain).finished
+
+    recording.succeeded(running.task_id)
+    assert [fresh(status).state for status in (chain, group, running)] == ["Failed", "Canceled", "Succeeded"]
+    assert fresh(chain).finished
+
+
+def test_what_a_user_has_canceled_beside_a_lost_task_stays_so(
+    make_silent: MakeStatus, make_status: MakeStatus, make_container: MakeStatus
+) -> None:
+    group = make_container(GROUP, state="In Progress", started=timezone.now())
+    lost = make_silent(parent=fresh(group))
+    inner = make_container(CHAIN, parent=fresh(group), state="In Progress", started=timezone.now())
+    make_status(state="In Progress", parent=fresh(inner), started=timezone.now(), heartbeat=timezone.now())
+    planned = make_status(parent=fresh(inner), due=None)
+
+    losses.fail_lost()
+    fresh(planned).cancel()
+    losses.beat([lost.task_id])
+
+    assert (fresh(lost).state, fresh(planned).state) == ("In Progress", "Canceled")
 
 
 def test_a_container_stays_failed_where_something_else_has_failed(

@@ -100,6 +100,22 @@ def test_a_process_that_is_killed_fails_its_task(start_fragile: StartFragile, ow
     assert stops(first) == ["stopped Failed"]
 
 
+def test_a_process_that_is_killed_while_it_publishes_what_follows(start_fragile: StartFragile, owner: User) -> None:
+    start_fragile(concurrency=1)
+    canvas: Any = chain(fault_tasks.walking.si(owner.pk, ["followed"]), fault_tasks.walking.si(owner.pk, [])).delay()
+    first, second = canvas.parent.id, canvas.id
+    open_gate(f"sending {second}")
+    open_gate("followed")
+
+    assert (at_rest(first).state, errors(row(first))) == ("Failed", [DIED])
+    assert row(second).due, "The process has died before the message was about to leave."
+    assert at_rest(second).state == State.CANCELED
+    container = row(first).parent
+    assert container is not None
+    assert at_rest(container.task_id).state == State.FAILED
+    assert notes(second) == ["stopped Canceled"]
+
+
 def test_a_killed_process_s_task_that_is_delivered_again_begins_anew(start_fragile: StartFragile, owner: User) -> None:
     worker = start_fragile(concurrency=1)
     result = fault_tasks.delivered_again.delay(owner.pk, ["again1", "again2"])

@@ -24,6 +24,9 @@ CHAIN = "celery.chain"
 GROUP = "celery.group"
 CHORD = "celery.chord"
 
+SEQUENCES = (CHAIN, CHORD)
+"""The containers whose members follow each other: the links of a chain, and the body of a chord its header."""
+
 BATCH = 500
 """Rows canceled per transaction."""
 
@@ -189,8 +192,13 @@ def reopen(member: UserTaskStatus, lost_at: datetime, texts: Collection[str]) ->
         if failed.change(state=states.State.IN_PROGRESS, finished=None):
             logs.entered(container, states.State.IN_PROGRESS)
         errors(container).filter(text__in=texts, created__gte=lost_at).delete()
-        below = rows(container).under([container.pk]).filter(due=None, heartbeat=None, finished__gte=lost_at)
-        below.filter(state=states.State.CANCELED).change(state=states.State.PENDING, started=None, finished=None)
+        if container.task_class in SEQUENCES:
+            following = _members(container).exclude(pk=member.pk)
+            branches = list(following.filter(is_container=True).values_list("pk", flat=True))
+            for found in (following, rows(container).under(branches)):
+                canceled = found.filter(state=states.State.CANCELED, heartbeat=None, finished__gte=lost_at)
+                canceled.change(state=states.State.PENDING, started=None, finished=None)
+        member = container
 
 
 def settle(member: UserTaskStatus) -> None:
@@ -250,27 +258,26 @@ def _has_unfinished(container: UserTaskStatus) -> bool:
 def cancel_all_unreachable(member: UserTaskStatus) -> None:
     """Cancel what can no longer run, in all containers of a member that does not succeed: neither will they.
 
-    Whatever is still planned there follows a member that has been published; what is itself only planned yet may
-    have others planned before it.
+    Whatever has not begun there follows a member that has been published, even if its own message was about to leave,
+    or has left, when the process was killed that published it; what is itself only planned yet may have others planned
+    before it. The queue is not told: should the member prove to be alive, it publishes all that again.
     """
     is_reached = member.due is not None or member.started is not None
     for container in ancestors(member):
-        planned = _members(container).exclude(pk=member.pk).planned()
-        cancel_unreachable(container, planned if is_reached else planned.filter(created__gt=member.created))
+        if container.task_class in SEQUENCES:
+            following = _members(container).exclude(pk=member.pk)
+            _cancel_unreachable(following if is_reached else following.filter(created__gt=member.created))
         member = container
 
 
-def cancel_unreachable(container: UserTaskStatus, planned: UserTaskStatusQuerySet) -> None:
-    """Cancel members that follow one that did not succeed.
-
-    These are links of a chain, and the body of a chord; the members of a group do not depend on each other.
-    """
-    if container.task_class not in (CHAIN, CHORD):
-        return
-    for branch in planned.filter(is_container=True):
-        cancel_members(branch)
-        cancel_container(branch)
-    cancel_waiting(planned.leaves())
+def _cancel_unreachable(following: UserTaskStatusQuerySet) -> None:
+    for branch in following.filter(is_container=True).unfinished():
+        below = rows(branch).under([branch.pk])
+        cancel_waiting(below.leaves().not_begun(), revoke=False)
+        for inner in below.filter(is_container=True).unfinished().order_by("-pk"):
+            settle_container(inner)
+        settle_container(branch)
+    cancel_waiting(following.leaves().not_begun(), revoke=False)
 
 
 def cancel_members(container: UserTaskStatus, terminate: bool = False) -> None:
@@ -301,8 +308,8 @@ def cancel_all(statuses: UserTaskStatusQuerySet) -> None:
         status.cancel()
 
 
-def cancel_waiting(statuses: UserTaskStatusQuerySet) -> None:
-    """Cancel those that no worker executes, and tell their queue and the world."""
+def cancel_waiting(statuses: UserTaskStatusQuerySet, revoke: bool = True) -> None:
+    """Cancel those that no worker executes, and tell the world, and their queue if it is to `revoke` them."""
     every = UserTaskStatusQuerySet(statuses.model, using=statuses.db)
     waiting = statuses.waiting().order_by("pk").values_list("pk", flat=True)
     last = 0
@@ -316,7 +323,8 @@ def cancel_waiting(statuses: UserTaskStatusQuerySet) -> None:
         found: list[UserTaskStatus] = outages.survive(partial(list, canceled), statuses.db, outages.TRIES)
         for status in found:
             logs.entered(status, states.State.CANCELED, at_rest=True)
-        notifications.revoked(canceled, [status.task_id for status in found if _may_be_queued(status)])
+        if revoke:
+            notifications.revoked(canceled, [status.task_id for status in found if _may_be_queued(status)])
         notifications.stopped(canceled)
 
 

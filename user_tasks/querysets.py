@@ -136,6 +136,10 @@ class UserTaskStatusQuerySet(models.QuerySet["UserTaskStatus"]):
         """Return what no worker has begun to execute."""
         return self.filter(state=State.PENDING, started=None)
 
+    def not_begun(self) -> UserTaskStatusQuerySet:
+        """Return what waits for others, or for a worker that begins to execute it."""
+        return self.filter(Q(due=None) | Q(started=None), state=State.PENDING)
+
     def counting_like(self, status: UserTaskStatus) -> UserTaskStatusQuerySet:
         """Return what has the steps of this status, in the same container."""
         steps = {"completed_steps": status.completed_steps, "total_steps": status.total_steps}

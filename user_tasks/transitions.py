@@ -303,13 +303,20 @@ def give_up(status: UserTaskStatus, text: str) -> None:
 
     One that has no container says itself what has failed in its place.
     """
-    containers.lock_from_the_top(status)
     if status.parent is None:
         fail(status, text)
-    else:
+        return
+    containers.lock_from_the_top(status)
+
+    def move(now: datetime) -> bool:
         with containers.locked_above(status):
-            containers.fail(status, text)
-        cancel(status)
+            moved = row(status).planned().move(State.CANCELED, finished=now)
+            if moved:
+                containers.fail(status, text)
+        return moved
+
+    if _move_to_rest(status, State.CANCELED, move):
+        _stopped(status)
 
 
 def set_name(status: UserTaskStatus, name: str) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from ports import HOST, accepts, free_port
 from workers import PATIENCE, Route, Worker, delete_queue, wait_for
 
 HEARTBEAT = 0.3
@@ -102,19 +102,6 @@ class FragileWorker(Worker):
             delete_queue(self.route.queue, self.route.broker_url)
 
 
-def free_port() -> int:
-    """Return a port on which nobody listens."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
-
-
-def accepts(port: int) -> bool:
-    """Tell whether somebody listens on a port."""
-    with socket.socket() as connecting:
-        return connecting.connect_ex(("127.0.0.1", port)) == 0
-
-
 class Server:
     """A server of the test's own, which it may stop, start again, freeze and kill."""
 
@@ -136,17 +123,25 @@ class Server:
             self._process = subprocess.Popen(
                 self.command(), stdout=log, stderr=log, start_new_session=True, user=self.user, group=self.user
             )
-        wait_for(self.is_ready, f"A server on port {self.port}")
+        wait_for(self._has_started, f"A server on port {self.port}")
+
+    def _has_started(self) -> bool:
+        assert self.runs, f"The server on port {self.port} has ended:\n{(self.folder / 'server.log').read_text()}"
+        return self.is_ready()
+
+    @property
+    def runs(self) -> bool:
+        """Whether the server has been started, and has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     def is_ready(self) -> bool:
         """Tell whether the server answers."""
         return accepts(self.port)
 
-    def stop(self, number: int = signal.SIGINT) -> None:
+    def stop(self) -> None:
         """Stop the server, at once and in order; clients lose their connections."""
         if self._process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
+            self._process.send_signal(signal.SIGINT)
             self._process.wait(PATIENCE)
             self._process = None
 
@@ -166,15 +161,16 @@ class RedisServer(Server):
 
 
 class PostgreSQLServer(Server):
-    """A PostgreSQL of its own; it refuses to run as root, so it is given to the user postgres there."""
+    """A PostgreSQL of its own; it refuses to run as root, so it is given to the user postgres there.
+
+    Its folder must not be below pytest's: each session that starts takes that from all other users.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._data = folder / "data"
         if os.getuid() == 0:
             self.user = "postgres"
-            for path in (folder, *list(folder.parents)[:-2]):
-                path.chmod(path.stat().st_mode | 0o011)
             shutil.chown(folder, "postgres")
         subprocess.run(
             [
@@ -197,8 +193,9 @@ class PostgreSQLServer(Server):
 
     def command(self) -> Sequence[str]:
         """Return what starts the server in the foreground."""
-        options = ("-c", "fsync=off", "-c", f"unix_socket_directories={self._data}", "-c", "listen_addresses=127.0.0.1")
-        return (self._program("postgres"), "-D", str(self._data), "-p", str(self.port), *options)
+        options = {"fsync": "off", "listen_addresses": HOST, "unix_socket_directories": self._data}
+        settings = [f"--{name}={value}" for name, value in options.items()]
+        return (self._program("postgres"), "-D", str(self._data), "-p", str(self.port), *settings)
 
     def is_ready(self) -> bool:
         """Tell whether the server has started up."""

@@ -9,7 +9,6 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from documents import ROOT, Block, code_blocks, put
 from frontends import MODULES, Frontend
+from ports import HOST, free_port
 
 ADDRESS = "127.0.0.1:8000"
 
@@ -47,9 +47,7 @@ def blocks_of(page: str) -> list[Block]:
 
 def free_address() -> str:
     """Return an address at which nobody listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{listener.getsockname()[1]}"
+    return f"{HOST}:{free_port()}"
 
 
 class Project:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from selenium.webdriver.common.keys import Keys
 
 from browser_tasks import guided, tell
 from browsers import NARROW, Browser
+from ports import accepts, free_port
 from test_settings import BASE_DIR
 from user_tasks.models import UserTaskStatus
 from user_tasks.states import State
@@ -356,27 +356,13 @@ def serve() -> Iterator[Callable[[int], subprocess.Popen[bytes]]]:
         paths = os.pathsep.join([str(BASE_DIR), str(BASE_DIR / "tests")])
         settings = {"DJANGO_SETTINGS_MODULE": "browser_settings", "DATABASE_URL": database_url(), "PYTHONPATH": paths}
         started.append(subprocess.Popen(command, env={**os.environ, **settings}, stderr=subprocess.DEVNULL))
-        wait_for(lambda: answers(port), "A web server that answers")
+        wait_for(lambda: accepts(port), "A web server that answers")
         return started[-1]
 
     yield serve_
     for process in started:
         process.kill()
         process.wait()
-
-
-def answers(port: int) -> bool:
-    """Tell whether anything listens on a port."""
-    with socket.socket() as client:
-        return client.connect_ex(("localhost", port)) == 0
-
-
-def free_port() -> int:
-    """Return a port on which nothing listens."""
-    with socket.socket() as server:
-        server.bind(("localhost", 0))
-        port: int = server.getsockname()[1]
-        return port
 
 
 def test_a_restarted_server_is_found_again(

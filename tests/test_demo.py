@@ -26,6 +26,7 @@ import pytest
 import requests
 from kombu import Connection, Exchange, Queue
 
+from ports import free_port
 from workers import wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.embedded]
@@ -37,13 +38,6 @@ FINAL_STATES = ("Succeeded", "Failed", "Canceled")
 ALL_NAMES = [name for code_point in range(sys.maxunicode + 1) if (name := unicodedata.name(chr(code_point), ""))]
 MEBIBYTE = 2**20
 OF_THE_SUITE = re.compile("COVERAGE_|DJANGO_SETTINGS_MODULE$")
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
 
 
 class Demo:

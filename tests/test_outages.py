@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from math import inf
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -34,12 +35,13 @@ StartFragile = Callable[..., FragileWorker]
 
 
 @pytest.fixture(scope="module")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQLServer]:
+def postgresql() -> Iterator[PostgreSQLServer]:
     """A running PostgreSQL that nobody else uses."""
-    server = PostgreSQLServer(tmp_path_factory.mktemp("postgresql"))
-    server.start()
-    yield server
-    server.stop()
+    with TemporaryDirectory() as folder:
+        server = PostgreSQLServer(Path(folder))
+        server.start()
+        yield server
+        server.stop()
 
 
 @pytest.fixture
@@ -54,6 +56,8 @@ def own_database(
     connection.settings_dict.update(place)
     call_command("migrate", verbosity=0)
     yield postgresql
+    if not postgresql.runs:
+        postgresql.start()  # the test has failed, and others need it
     UserTaskStatus.objects.all().delete()
     User.objects.all().delete()
     connection.close()

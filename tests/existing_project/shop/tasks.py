@@ -48,7 +48,7 @@ def export(self, table, user_id, rows=3):
     status = self.status
     status.set_state(Stage.READING)
     for _number in range(rows):
-        sleep(0.05)
+        sleep(0.05)  # what a row takes
         status.increment_completed_steps()
     artifact = UserTaskArtifact(status=status, name="Output")
     artifact.file.save(name=f"{table}.csv", content=File(BytesIO(b"number\n")))

@@ -76,7 +76,7 @@ class Command(BaseCommand):
             if status.state == UserTaskStatus.PENDING and monotonic() > impatient_at:
                 self.stderr.write("No worker has begun it yet: is the demo running?")
                 impatient_at = inf
-            sleep(POLLING_INTERVAL)
+            sleep(POLLING_INTERVAL)  # the worker is another process
 
 
 def draw(status: UserTaskStatus, bar: tqdm[Any]) -> None:

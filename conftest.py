@@ -282,10 +282,13 @@ def team(
     request: pytest.FixtureRequest, workers: Workers, protocol: int, publish_to: Callable[[Route], None]
 ) -> Iterator[None]:
     """Two workers with several processes each, to which this process publishes."""
+    from workers import wait_until_idle
+
     members = workers.team(protocol)
     publish_to(members[0].route)
     starts = [len(worker.log()) for worker in members]
     yield
+    wait_until_idle(members)  # while they write, the tables cannot be emptied
     for worker, start in zip(members, starts, strict=True):
         request.node.add_report_section("teardown", "worker", worker.log()[start:])
 

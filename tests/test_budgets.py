@@ -360,6 +360,7 @@ PLANS = {
     "silent tasks":            Plan("status_",             lambda _: STATUSES.silent_since(now() - HOUR)),
     "tasks in the queue":      Plan("status_overdue",      lambda _: STATUSES.overdue_since(now() - HOUR)),
     "waiting containers":      Plan("status_members",      lambda _: STATUSES.stranded_since(now() - HOUR)),
+    "half ended containers":   Plan("status_parent_id",    lambda _: STATUSES.half_ended()),
     "admin: tasks":            Plan("status_pkey",         admins(UserTaskStatus)),
     "admin: a common state":   Plan("status_pkey",         admins(UserTaskStatus, state="Succeeded")),
     "admin: a rare state":     Plan("status_overdue",      admins(UserTaskStatus, state="Retrying"), sorts=True),

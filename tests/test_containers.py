@@ -264,6 +264,25 @@ def test_branch_that_follows_a_failed_link_is_canceled_with_its_members(
     assert all(at_rest(row) for row in (chain, branch))
 
 
+def test_branch_that_has_been_published_for_the_failure_is_not_canceled_with_it(
+    make_status: MakeStatus, make_container: MakeStatus
+) -> None:
+    chain = make_container(CHAIN)
+    link = make_status(parent=chain)
+    planned = make_status(parent=chain, due=None)
+    group = make_container(GROUP, parent=chain)
+    callback = make_status(parent=group)
+
+    link.fail("why")
+    assert states_of(chain, link, planned, group, callback) == ["Failed", "Failed", "Canceled", "Pending", "Pending"]
+    assert not at_rest(chain)
+
+    fresh(callback).start()
+    fresh(callback).succeed()
+    assert states_of(chain, group, callback) == ["Failed", "Succeeded", "Succeeded"]
+    assert at_rest(chain)
+
+
 def test_container_keeps_the_first_errors(make_status: MakeStatus, make_container: MakeStatus) -> None:
     outer = make_container(GROUP)
     container = make_container(GROUP, parent=outer)

@@ -162,6 +162,7 @@ def look_for_lost_tasks(rows: UserTaskStatusQuerySet) -> list[str]:
     """Do as the schedule does much later; return what is wrong with these rows then."""
     rows.update(modified=timezone.now() - LONG_AGO)
     rows.exclude(heartbeat=None).update(heartbeat=timezone.now() - LONG_AGO)
+    rows.exclude(due=None).update(due=timezone.now() - LONG_AGO)
     losses.fail_lost()
     return [lie for row in rows for lie in lies(row)]
 

@@ -93,26 +93,18 @@ def test_a_task_that_shows_life_after_it_was_found_is_left(make_silent: MakeStat
     assert (fresh(status).state, fresh(status).finished, errors(status)) == (state, None, [])
 
 
-@pytest.mark.parametrize("due", [None, LONG_AGO], ids=["planned", "published"])
 def test_containers_follow_and_go_back(
-    make_silent: MakeStatus,
-    make_status: MakeStatus,
-    make_container: MakeStatus,
-    revoked: list[str],
-    due: timedelta | None,
+    make_silent: MakeStatus, make_status: MakeStatus, make_container: MakeStatus
 ) -> None:
-    """The message of what follows may have left when the process was killed that had still to say that it is done."""
-    when = due and timezone.now() - due
     chain = make_container(CHAIN, state="In Progress", started=timezone.now())
     first = make_silent(parent=fresh(chain), completed_steps=0)
-    second = make_status(parent=fresh(chain), due=when)
+    second = make_status(parent=fresh(chain), due=None)
     group = make_container(GROUP, parent=fresh(chain))
-    third = make_status(parent=fresh(group), due=when)
+    third = make_status(parent=fresh(group), due=None)
+    every = (chain, first, second, group, third)
 
     losses.fail_lost()
-    every = (chain, first, second, group, third)
     assert [fresh(status).state for status in every] == ["Failed", "Failed", "Canceled", "Canceled", "Canceled"]
-    assert all(fresh(status).finished for status in every)
     assert errors(chain) == [SILENT]
 
     losses.beat([first.task_id])
@@ -120,26 +112,93 @@ def test_containers_follow_and_go_back(
     assert states == ["In Progress", "In Progress", "Pending", "Pending", "Pending"]
     assert errors(chain) == errors(first) == []
     assert not any(fresh(status).finished for status in every)
-    assert revoked == []  # a worker would discard what the first task publishes again
 
 
-def test_what_has_begun_goes_on_where_the_process_was_lost_that_published_it(
+def test_what_a_killed_process_was_publishing_is_canceled_until_its_message_arrives(
+    make_status: MakeStatus, make_container: MakeStatus, stopped: list[UserTaskStatus], revoked: list[str]
+) -> None:
+    then = timezone.now() - LONG_AGO
+    chain = make_container(CHAIN, state="In Progress", started=then)
+    first = make_status(state="In Progress", parent=fresh(chain), due=then, started=then, heartbeat=then)
+    group = make_container(GROUP, parent=fresh(chain), state="In Progress", started=then)
+    running = make_status(state="In Progress", parent=fresh(group), due=then, started=then, heartbeat=timezone.now())
+    waiting = make_status(parent=fresh(group), due=timezone.now())
+    last = make_status(parent=fresh(chain), due=None)
+    every = (chain, group, running, waiting, last)
+
+    def states() -> list[str]:
+        return [fresh(status).state for status in every]
+
+    recording.failed(first.task_id, "The process has died.")
+    losses.fail_lost()
+    assert states() == ["Failed", "In Progress", "In Progress", "Pending", "Canceled"]
+
+    UserTaskStatus.objects.filter(pk=waiting.pk).update(due=then)
+    losses.fail_lost()
+    assert states() == ["Failed", "In Progress", "In Progress", "Canceled", "Canceled"]
+    recording.succeeded(running.task_id)
+    assert states() == ["Failed", "Canceled", "Succeeded", "Canceled", "Canceled"]
+    assert all(fresh(status).finished for status in every)
+    assert sorted(status.pk for status in stopped) == sorted(status.pk for status in (first, *every))
+    assert revoked == []  # a worker would discard what the first task may publish again
+
+    recording.started(waiting.task_id)
+    assert fresh(waiting).state == "In Progress"
+    recording.succeeded(waiting.task_id)
+    assert (fresh(waiting).state, bool(fresh(waiting).finished), fresh(waiting).lost) == ("Succeeded", True, False)
+
+
+def test_what_a_lost_process_was_publishing_waits_again_when_its_task_proves_to_be_alive(
     make_silent: MakeStatus, make_status: MakeStatus, make_container: MakeStatus
 ) -> None:
-    now = timezone.now()
-    chain = make_container(CHAIN, state="In Progress", started=now)
-    make_silent(parent=fresh(chain))
-    group = make_container(GROUP, parent=fresh(chain), state="In Progress", started=now)
-    running = make_status(state="In Progress", parent=fresh(group), due=now, started=now, heartbeat=now)
-    waiting = make_status(parent=fresh(group), due=now)
+    then = timezone.now() - LONG_AGO
+    chain = make_container(CHAIN, state="In Progress", started=then)
+    first = make_silent(parent=fresh(chain), completed_steps=0, due=then)
+    second = make_status(parent=fresh(chain), due=then)
+    third = make_status(parent=fresh(chain), due=None)
 
     losses.fail_lost()
-    assert [fresh(status).state for status in (running, waiting)] == ["In Progress", "Canceled"]
-    assert not fresh(chain).finished
+    assert [fresh(status).state for status in (chain, first, second, third)] == ["Failed", "Failed", *["Canceled"] * 2]
 
-    recording.succeeded(running.task_id)
-    assert [fresh(status).state for status in (chain, group, running)] == ["Failed", "Canceled", "Succeeded"]
-    assert fresh(chain).finished
+    recording.started(first.task_id)
+    for status in (first, second, third):
+        recording.started(status.task_id)
+        recording.succeeded(status.task_id)
+    assert [fresh(status).state for status in (chain, first, second, third)] == ["Succeeded"] * 4
+    assert not any(fresh(status).lost for status in (first, second, third))
+
+
+def test_what_a_user_cancels_is_not_put_back_by_its_message(
+    make_silent: MakeStatus, make_status: MakeStatus, make_container: MakeStatus
+) -> None:
+    now, then = timezone.now(), timezone.now() - LONG_AGO
+    chain = make_container(CHAIN, state="In Progress", started=then)
+    lost = make_silent(parent=fresh(chain))
+    group = make_container(GROUP, parent=fresh(chain), state="In Progress", started=then)
+    make_status(state="In Progress", parent=fresh(group), due=then, started=then, heartbeat=now)
+    waiting = make_status(parent=fresh(group), due=then)
+
+    losses.fail_lost()
+    fresh(group).cancel()
+    losses.beat([lost.task_id])
+    recording.started(waiting.task_id)
+
+    assert [fresh(status).state for status in (lost, group, waiting)] == ["In Progress", "Canceled", "Canceled"]
+
+
+def test_what_waits_beside_a_failed_member_of_a_group_may_wait(
+    make_status: MakeStatus, make_container: MakeStatus
+) -> None:
+    then = timezone.now() - LONG_AGO
+    chain = make_container(CHAIN, state="In Progress", started=then)
+    group = make_container(GROUP, parent=fresh(chain), state="In Progress", started=then)
+    failing, waiting = (make_status(parent=fresh(group), due=then) for _ in range(2))
+
+    recording.failed(failing.task_id, "bad row")
+
+    losses.fail_lost()
+
+    assert fresh(waiting).state == "Pending"
 
 
 def test_what_a_user_has_canceled_beside_a_lost_task_stays_so(
@@ -274,14 +333,14 @@ def test_task_and_command_find_them_too(make_silent: MakeStatus) -> None:
     assert output.getvalue() == "1 lost tasks failed.\n"
 
 
-def test_a_look_that_finds_nothing_costs_two_queries(make_status: MakeStatus) -> None:
+def test_a_look_that_finds_nothing_costs_three_queries(make_status: MakeStatus) -> None:
     for _ in range(20):
         make_status(state="In Progress", heartbeat=timezone.now())
 
     with CaptureQueriesContext(connection) as queries:
         losses.fail_lost()
 
-    assert len(queries) == 2
+    assert len(queries) == 3
 
 
 def test_the_explanation_can_be_translated(make_silent: MakeStatus) -> None:

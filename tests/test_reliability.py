@@ -109,7 +109,8 @@ def test_a_process_that_is_killed_while_it_publishes_what_follows(start_fragile:
 
     assert (at_rest(first).state, errors(row(first))) == ("Failed", [DIED])
     assert row(second).due, "The process has died before the message was about to leave."
-    assert at_rest(second).state == State.CANCELED
+    wait_for(lambda: losses.fail_lost() or row(second).finished)
+    assert row(second).state == State.CANCELED
     container = row(first).parent
     assert container is not None
     assert at_rest(container.task_id).state == State.FAILED

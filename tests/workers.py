@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -94,13 +94,14 @@ class Worker:
 
     def __init__(self, route: Route, pool: str = "prefork", concurrency: int = 2, name: str = "worker") -> None:
         self.route = route
+        self.name = name
         self.log_file = route.folder / f"{route.queue}.{name}.log"
         with self.log_file.open("wb") as log:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "celery", "-A", "test_settings", "worker"),
                     *("--include", "worker_tasks,browser_tasks,workflow_tasks"),
-                    *("--queues", route.queue, "--hostname", f"{name}@{route.queue}"),
+                    *("--queues", route.queue, "--hostname", self.node),
                     *("--pool", pool, "--concurrency", str(concurrency), "--loglevel", "INFO"),
                     *("--without-gossip", "--without-mingle", "--without-heartbeat"),
                 ],
@@ -118,7 +119,12 @@ class Worker:
 
     def _is_ready(self) -> bool:
         assert self._process.poll() is None, f"The worker has ended:\n{self.log()}"
-        return f"@{self.route.queue} ready." in self.log()
+        return f"{self.node} ready." in self.log()
+
+    @property
+    def node(self) -> str:
+        """What Celery calls the worker."""
+        return f"{self.name}@{self.route.queue}"
 
     def log(self) -> str:
         """Return what the worker has logged."""
@@ -142,6 +148,22 @@ class Worker:
             raise AssertionError(f"The worker did not stop; it logged:\n{self.log()[-4000:]}") from None
         finally:
             delete_queue(self.route.queue, self.route.broker_url)
+
+
+def wait_until_idle(workers: Sequence[Worker]) -> None:
+    """Return once workers that share a queue have executed, or discarded, all that is in it."""
+    inspect = app.control.inspect([worker.node for worker in workers], timeout=PATIENCE, limit=len(workers))
+
+    def are_idle() -> bool:
+        with app.connection_for_write() as broker:
+            queue: Any = app.amqp.queues[workers[0].route.queue](broker.default_channel)
+            waiting = queue.queue_declare().message_count
+        if waiting:
+            return False
+        answers = [answer for ask in (inspect.reserved, inspect.active) for answer in (ask() or {}).values()]
+        return len(answers) == 2 * len(workers) and not any(answers)
+
+    wait_for(are_idle, "That nothing is left for the workers")
 
 
 @dataclass

@@ -306,8 +306,11 @@ class Workflow:
             if not any(text.startswith("stopped") for text in notes(row.task_id)) or _is_executed(row)
         ]
 
-    def faults(self, repeated: bool = False) -> list[str]:
-        """Return what must not be, once it is at rest, save what comes of a part that is `repeated` by Celery."""
+    def faults(self, repeated: bool = False, reopened: bool = False) -> list[str]:
+        """Return what must not be, once it is at rest, save what comes of a part that is `repeated` by Celery.
+
+        A container that is `reopened` has told of several ends.
+        """
         found = self.wrong_sums()
         for row in self.rows:
             heard = notes(row.task_id)
@@ -318,7 +321,8 @@ class Workflow:
                 found.append(f"{name} has {row.completed_steps} of {row.total_steps} steps")
             if row.state == State.SUCCEEDED and row.completed_steps < row.total_steps and not repeated:
                 found.append(f"{name} has only {row.completed_steps} of {row.total_steps} steps")
-            if [text for text in heard if text.startswith("stopped")] != [f"stopped {row.state}"]:
+            told = [text for text in heard if text.startswith("stopped")]
+            if (told[-1:] if reopened and row.is_container else told) != [f"stopped {row.state}"]:
                 found.append(f"{name} has told {heard}")
             if row.state == State.SUCCEEDED and not row.is_container and "ran" not in heard:
                 found.append(f"{name} has not run")

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from django.db import router, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from . import logs, notifications, outages, states
@@ -196,8 +197,9 @@ def reopen(member: UserTaskStatus, lost_at: datetime, texts: Collection[str]) ->
             following = _members(container).exclude(pk=member.pk)
             branches = list(following.filter(is_container=True).values_list("pk", flat=True))
             for found in (following, rows(container).under(branches)):
-                canceled = found.filter(state=states.State.CANCELED, heartbeat=None, finished__gte=lost_at)
-                canceled.change(state=states.State.PENDING, started=None, finished=None)
+                unreachable = found.filter(Q(due=None) | Q(lost=True), heartbeat=None, finished__gte=lost_at)
+                canceled = unreachable.filter(state=states.State.CANCELED)
+                canceled.change(state=states.State.PENDING, started=None, finished=None, lost=False)
         member = container
 
 
@@ -258,31 +260,35 @@ def _has_unfinished(container: UserTaskStatus) -> bool:
 def cancel_all_unreachable(member: UserTaskStatus) -> None:
     """Cancel what can no longer run, in all containers of a member that does not succeed: neither will they.
 
-    Whatever has not begun there follows a member that has been published, even if its own message was about to leave,
-    or has left, when the process was killed that published it; what is itself only planned yet may have others planned
-    before it. The queue is not told: should the member prove to be alive, it publishes all that again.
+    Whatever is still planned there follows a member that has been published; what is itself only planned yet may
+    have others planned before it.
     """
     is_reached = member.due is not None or member.started is not None
     for container in ancestors(member):
-        if container.task_class in SEQUENCES:
-            following = _members(container).exclude(pk=member.pk)
-            _cancel_unreachable(following if is_reached else following.filter(created__gt=member.created))
+        planned = _members(container).exclude(pk=member.pk).planned()
+        cancel_unreachable(container, planned if is_reached else planned.filter(created__gt=member.created))
         member = container
 
 
-def _cancel_unreachable(following: UserTaskStatusQuerySet) -> None:
-    for branch in following.filter(is_container=True).unfinished():
-        below = rows(branch).under([branch.pk])
-        cancel_waiting(below.leaves().not_begun(), revoke=False)
-        for inner in below.filter(is_container=True).unfinished().order_by("-pk"):
-            settle_container(inner)
-        settle_container(branch)
-    cancel_waiting(following.leaves().not_begun(), revoke=False)
+def cancel_unreachable(container: UserTaskStatus, planned: UserTaskStatusQuerySet) -> None:
+    """Cancel members that follow one that did not succeed.
+
+    These are links of a chain, and the body of a chord; the members of a group do not depend on each other. A branch of
+    which a message has left, as it seems, follows something else, such as the error that it is called for.
+    """
+    if container.task_class not in SEQUENCES:
+        return
+    for branch in planned.filter(is_container=True):
+        if not rows(branch).under([branch.pk]).filter(due__isnull=False).exists():
+            cancel_members(branch)
+            cancel_container(branch)
+    cancel_waiting(planned.leaves())
 
 
 def cancel_members(container: UserTaskStatus, terminate: bool = False) -> None:
     """Cancel everything below a container, the leaves before the containers that hold them."""
     below = rows(container).under([container.pk])
+    below.filter(state=states.State.CANCELED, lost=True).change(lost=False)  # no message puts these back any more
     cancel_waiting(below.leaves())
     running = list(below.leaves().not_final().values_list("task_id", flat=True)) if terminate else []
     _insist(partial(below.leaves().move, states.State.CANCELED), container)
@@ -308,8 +314,8 @@ def cancel_all(statuses: UserTaskStatusQuerySet) -> None:
         status.cancel()
 
 
-def cancel_waiting(statuses: UserTaskStatusQuerySet, revoke: bool = True) -> None:
-    """Cancel those that no worker executes, and tell the world, and their queue if it is to `revoke` them."""
+def cancel_waiting(statuses: UserTaskStatusQuerySet) -> None:
+    """Cancel those that no worker executes, and tell their queue and the world."""
     every = UserTaskStatusQuerySet(statuses.model, using=statuses.db)
     waiting = statuses.waiting().order_by("pk").values_list("pk", flat=True)
     last = 0
@@ -323,8 +329,7 @@ def cancel_waiting(statuses: UserTaskStatusQuerySet, revoke: bool = True) -> Non
         found: list[UserTaskStatus] = outages.survive(partial(list, canceled), statuses.db, outages.TRIES)
         for status in found:
             logs.entered(status, states.State.CANCELED, at_rest=True)
-        if revoke:
-            notifications.revoked(canceled, [status.task_id for status in found if _may_be_queued(status)])
+        notifications.revoked(canceled, [status.task_id for status in found if _may_be_queued(status)])
         notifications.stopped(canceled)
 
 

@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 
 from . import transitions
 from .conf import settings
+from .containers import SEQUENCES
 from .models import UserTaskStatus
 from .querysets import WITH_CONTAINERS
 
@@ -21,18 +22,20 @@ if TYPE_CHECKING:
 def fail_lost() -> int:
     """Fail the tasks that have been silent, or waiting, for longer than the settings allow; return how many.
 
-    A canceled task whose worker is silent comes to rest instead. See ``USER_TASKS_LOST_AFTER`` and
-    ``USER_TASKS_PENDING_LIMIT``.
+    A canceled task whose worker is silent comes to rest instead, and what can no longer run is canceled. See
+    ``USER_TASKS_LOST_AFTER`` and ``USER_TASKS_PENDING_LIMIT``.
     """
     now = timezone.now()
+    moment = now - settings.USER_TASKS_LOST_AFTER
     statuses = UserTaskStatus.objects.at_home()
-    silent = statuses.silent_since(now - settings.USER_TASKS_LOST_AFTER)
+    silent = statuses.silent_since(moment)
     failed = _fail_all(silent, _("The worker that ran the task has stopped reporting. The task was given up."))
     if settings.USER_TASKS_PENDING_LIMIT is not None:
         text = _("The task has waited too long for a worker, and was given up.")
         failed += _fail_all(statuses.overdue_since(now - settings.USER_TASKS_PENDING_LIMIT), text)
         failed += _fail_all(statuses.unreached_since(now - settings.USER_TASKS_PENDING_LIMIT), text)
-    _settle_stranded(now - settings.USER_TASKS_LOST_AFTER)
+    _settle_stranded(moment)
+    _withdraw_unsent(moment)
     return failed
 
 
@@ -55,6 +58,18 @@ def _settle_stranded(moment: datetime) -> None:
     for container in statuses.stranded_since(moment).order_by("-pk"):
         for member in statuses.ended_in(container).select_related(WITH_CONTAINERS):
             transitions.tell_containers(member)
+
+
+def _withdraw_unsent(moment: datetime) -> None:
+    """Cancel what waits in a chain or a chord behind a member that has ended without success.
+
+    A process was killed, as it seems, while it published that, so the message may never have left.
+    """
+    statuses = UserTaskStatus.objects.at_home()
+    broken = list(statuses.half_ended().filter(task_class__in=SEQUENCES).values_list("pk", flat=True))
+    if broken:
+        for status in statuses.waiting_behind(broken, moment).select_related(WITH_CONTAINERS):
+            transitions.withdraw(status)
 
 
 def _fail_all(tasks: UserTaskStatusQuerySet, text: str) -> int:

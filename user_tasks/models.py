@@ -132,7 +132,7 @@ class UserTaskStatus(TimeStampedModel):
         default=False,
         db_default=False,
         editable=False,
-        help_text=_("Whether it failed because nobody reported on it"),
+        help_text=_("Whether it was given up because nobody reported on it"),
     )
 
     objects = UserTaskStatusQuerySet.as_manager()

@@ -136,10 +136,6 @@ class UserTaskStatusQuerySet(models.QuerySet["UserTaskStatus"]):
         """Return what no worker has begun to execute."""
         return self.filter(state=State.PENDING, started=None)
 
-    def not_begun(self) -> UserTaskStatusQuerySet:
-        """Return what waits for others, or for a worker that begins to execute it."""
-        return self.filter(Q(due=None) | Q(started=None), state=State.PENDING)
-
     def counting_like(self, status: UserTaskStatus) -> UserTaskStatusQuerySet:
         """Return what has the steps of this status, in the same container."""
         steps = {"completed_steps": status.completed_steps, "total_steps": status.total_steps}
@@ -217,6 +213,16 @@ class UserTaskStatusQuerySet(models.QuerySet["UserTaskStatus"]):
         awaited = self.model._base_manager.filter(UNFINISHED, parent=OuterRef("pk"))
         awaited = awaited.exclude(state=State.PENDING, due=None, is_container=False)
         return self.unfinished().filter(~Exists(awaited), is_container=True, modified__lt=moment)
+
+    def half_ended(self) -> UserTaskStatusQuerySet:
+        """Return containers that are not at rest, although one of their members is, and has not succeeded."""
+        ended = self.model._base_manager.filter(parent=OuterRef("pk"), finished__isnull=False)
+        ended = ended.filter(state__in=(State.FAILED.value, State.CANCELED.value))
+        return self.unfinished().filter(Exists(ended), is_container=True)
+
+    def waiting_behind(self, containers: Iterable[int], moment: datetime) -> UserTaskStatusQuerySet:
+        """Return tasks below these containers that were due before `moment`, and that no worker has begun."""
+        return self.under(containers).leaves().untouched().filter(due__lt=moment)
 
     def ended_in(self, container: UserTaskStatus) -> UserTaskStatusQuerySet:
         """Return one member of a container that has ended, one in each final state."""

@@ -199,6 +199,17 @@ def lose(status: UserTaskStatus, text: str) -> bool:
     return _end(status, silent) if is_final(status.state) else _fail(status, text, silent, lost=True)
 
 
+def withdraw(status: UserTaskStatus) -> bool:
+    """Enter Canceled, of a task that no worker has begun, and whose message may never have left.
+
+    Should it arrive, its task is put back, as one that was taken for lost.
+    """
+    containers.lock_from_the_top(status)
+    waiting = row(status).untouched()
+    moved = _move_to_rest(status, State.CANCELED, lambda now: waiting.move(State.CANCELED, finished=now, lost=True))
+    return moved and _stopped(status)
+
+
 def revive(status: UserTaskStatus) -> bool:
     """Put a task that was taken for lost back to work, with its containers and what had become unreachable."""
     moved = _survive(status, partial(_put_back, status))

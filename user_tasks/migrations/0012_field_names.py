@@ -116,7 +116,7 @@ class Migration(migrations.Migration):
                 db_default=False,
                 default=False,
                 editable=False,
-                help_text="Whether it failed because nobody reported on it",
+                help_text="Whether it was given up because nobody reported on it",
                 verbose_name="lost",
             ),
         ),

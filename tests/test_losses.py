@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone, translation
 
 from user_tasks import losses, recording, transitions
-from user_tasks.containers import CHAIN, GROUP
+from user_tasks.containers import CHAIN, CHORD, GROUP
 from user_tasks.exceptions import TaskCanceledException
 from user_tasks.models import UserTaskStatus
 from user_tasks.states import State
@@ -166,6 +166,49 @@ def test_what_a_lost_process_was_publishing_waits_again_when_its_task_proves_to_
         recording.succeeded(status.task_id)
     assert [fresh(status).state for status in (chain, first, second, third)] == ["Succeeded"] * 4
     assert not any(fresh(status).lost for status in (first, second, third))
+
+
+def test_what_is_put_back_by_its_message_holds_up_nothing_else(
+    make_status: MakeStatus, make_container: MakeStatus
+) -> None:
+    then = timezone.now() - LONG_AGO
+    chain = make_container(CHAIN, state="In Progress", started=then)
+    first = make_status(state="In Progress", parent=fresh(chain), due=then, started=then, heartbeat=timezone.now())
+    chord = make_container(CHORD, parent=fresh(chain))
+    group = make_container(GROUP, parent=fresh(chord))
+    headers = [make_status(parent=fresh(group), due=then) for _ in range(2)]
+    body = make_status(parent=fresh(chord), due=None)
+    every = (chain, chord, group, *headers, body)
+    recording.failed(first.task_id, "The process has died.")
+
+    assert losses.fail_lost() == 2
+    assert [fresh(status).state for status in every] == ["Failed", *["Canceled"] * 5]
+
+    recording.started(headers[0].task_id)
+    assert [fresh(status).state for status in (group, body)] == ["In Progress", "Canceled"]
+    recording.succeeded(headers[0].task_id)
+    states = [fresh(status).state for status in every]
+    assert states == ["Failed", "Canceled", "Canceled", "Succeeded", "Canceled", "Canceled"]
+    assert all(fresh(status).finished for status in every)
+
+
+def test_what_something_else_keeps_from_running_is_not_put_back_with_a_lost_task(
+    make_silent: MakeStatus, make_status: MakeStatus, make_container: MakeStatus
+) -> None:
+    chain = make_container(CHAIN, state="In Progress", started=timezone.now())
+    group = make_container(GROUP, parent=fresh(chain), state="In Progress", started=timezone.now())
+    lost = make_silent(parent=fresh(group))
+    canceled = make_status(parent=fresh(group))
+    last = make_status(parent=fresh(chain), due=None)
+    losses.fail_lost()
+    fresh(canceled).cancel()
+
+    losses.beat([lost.task_id])
+    recording.succeeded(lost.task_id)
+
+    states = [fresh(status).state for status in (chain, group, lost, last)]
+    assert states == ["Canceled", "Canceled", "Succeeded", "Canceled"]
+    assert fresh(chain).finished
 
 
 def test_what_a_user_cancels_is_not_put_back_by_its_message(

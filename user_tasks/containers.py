@@ -184,22 +184,25 @@ def add_error(status: UserTaskStatus, text: str) -> None:
 def reopen(member: UserTaskStatus, lost_at: datetime, texts: Collection[str]) -> None:
     """Undo what the loss of a member did to its containers, as far as nothing else has failed in them.
 
-    Their error artifacts with these `texts` go, and what was canceled as unreachable waits again.
+    Their error artifacts with these `texts` go, and what was canceled as unreachable waits again, unless something else
+    that has been canceled keeps it from being reached.
     """
+    is_reachable = True
     for container in ancestors(member):
-        if _members(container).filter(state=states.State.FAILED).exists():
+        others = _members(container).exclude(pk=member.pk)
+        if others.filter(state=states.State.FAILED).exists():
             return
-        failed = row(container).filter(state=states.State.FAILED)
-        if failed.change(state=states.State.IN_PROGRESS, finished=None):
+        ended = row(container).filter(state__in=(states.State.FAILED, states.State.CANCELED))
+        if ended.change(state=states.State.IN_PROGRESS, finished=None):
             logs.entered(container, states.State.IN_PROGRESS)
         errors(container).filter(text__in=texts, created__gte=lost_at).delete()
-        if container.task_class in SEQUENCES:
-            following = _members(container).exclude(pk=member.pk)
-            branches = list(following.filter(is_container=True).values_list("pk", flat=True))
-            for found in (following, rows(container).under(branches)):
+        if is_reachable and container.task_class in SEQUENCES:
+            branches = list(others.filter(is_container=True).values_list("pk", flat=True))
+            for found in (others, rows(container).under(branches)):
                 unreachable = found.filter(Q(due=None) | Q(lost=True), heartbeat=None, finished__gte=lost_at)
                 canceled = unreachable.filter(state=states.State.CANCELED)
                 canceled.change(state=states.State.PENDING, started=None, finished=None, lost=False)
+        is_reachable = is_reachable and not others.filter(state=states.State.CANCELED).exists()
         member = container
 
 

@@ -35,8 +35,7 @@ def fail_lost() -> int:
         failed += _fail_all(statuses.overdue_since(now - settings.USER_TASKS_PENDING_LIMIT), text)
         failed += _fail_all(statuses.unreached_since(now - settings.USER_TASKS_PENDING_LIMIT), text)
     _settle_stranded(moment)
-    _withdraw_unsent(moment)
-    return failed
+    return failed + _withdraw_unsent(moment)
 
 
 def give_up(tasks: UserTaskStatusQuerySet) -> int:
@@ -60,16 +59,17 @@ def _settle_stranded(moment: datetime) -> None:
             transitions.tell_containers(member)
 
 
-def _withdraw_unsent(moment: datetime) -> None:
-    """Cancel what waits in a chain or a chord behind a member that has ended without success.
+def _withdraw_unsent(moment: datetime) -> int:
+    """Cancel what waits in a chain or a chord behind a member that has ended without success; return how much.
 
     A process was killed, as it seems, while it published that, so the message may never have left.
     """
     statuses = UserTaskStatus.objects.at_home()
     broken = list(statuses.half_ended().filter(task_class__in=SEQUENCES).values_list("pk", flat=True))
-    if broken:
-        for status in statuses.waiting_behind(broken, moment).select_related(WITH_CONTAINERS):
-            transitions.withdraw(status)
+    if not broken:
+        return 0
+    waiting = statuses.waiting_behind(broken, moment).select_related(WITH_CONTAINERS)
+    return sum(map(transitions.withdraw, waiting))
 
 
 def _fail_all(tasks: UserTaskStatusQuerySet, text: str) -> int:

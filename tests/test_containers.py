@@ -270,10 +270,11 @@ def test_branch_that_has_been_published_for_the_failure_is_not_canceled_with_it(
     chain = make_container(CHAIN)
     link = make_status(parent=chain)
     planned = make_status(parent=chain, due=None)
+    fresh(link).start()
     group = make_container(GROUP, parent=chain)
     callback = make_status(parent=group)
 
-    link.fail("why")
+    fresh(link).fail("why")
     assert states_of(chain, link, planned, group, callback) == ["Failed", "Failed", "Canceled", "Pending", "Pending"]
     assert not at_rest(chain)
 

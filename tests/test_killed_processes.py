@@ -13,6 +13,7 @@ import pytest
 from celery import shared_task
 from django.contrib.auth.models import User
 from django.db import connection
+from django.db.models import F
 from django.utils import timezone
 
 from lies import lies
@@ -162,7 +163,8 @@ def look_for_lost_tasks(rows: UserTaskStatusQuerySet) -> list[str]:
     """Do as the schedule does much later; return what is wrong with these rows then."""
     rows.update(modified=timezone.now() - LONG_AGO)
     rows.exclude(heartbeat=None).update(heartbeat=timezone.now() - LONG_AGO)
-    rows.exclude(due=None).update(due=timezone.now() - LONG_AGO)
+    rows.exclude(due=None).update(due=F("due") - LONG_AGO)
+    rows.exclude(started=None).update(started=F("started") - LONG_AGO)
     losses.fail_lost()
     return [lie for row in rows for lie in lies(row)]
 

@@ -118,8 +118,9 @@ def test_what_a_killed_process_was_publishing_is_canceled_until_its_message_arri
     make_status: MakeStatus, make_container: MakeStatus, stopped: list[UserTaskStatus], revoked: list[str]
 ) -> None:
     then = timezone.now() - LONG_AGO
+    began = then - timedelta(minutes=1)
     chain = make_container(CHAIN, state="In Progress", started=then)
-    first = make_status(state="In Progress", parent=fresh(chain), due=then, started=then, heartbeat=then)
+    first = make_status(state="In Progress", parent=fresh(chain), due=then, started=began, heartbeat=then)
     group = make_container(GROUP, parent=fresh(chain), state="In Progress", started=then)
     running = make_status(state="In Progress", parent=fresh(group), due=then, started=then, heartbeat=timezone.now())
     waiting = make_status(parent=fresh(group), due=timezone.now())
@@ -153,7 +154,7 @@ def test_what_a_lost_process_was_publishing_waits_again_when_its_task_proves_to_
 ) -> None:
     then = timezone.now() - LONG_AGO
     chain = make_container(CHAIN, state="In Progress", started=then)
-    first = make_silent(parent=fresh(chain), completed_steps=0, due=then)
+    first = make_silent(parent=fresh(chain), completed_steps=0, due=then, started=then - timedelta(minutes=1))
     second = make_status(parent=fresh(chain), due=then)
     third = make_status(parent=fresh(chain), due=None)
 
@@ -172,8 +173,9 @@ def test_what_is_put_back_by_its_message_holds_up_nothing_else(
     make_status: MakeStatus, make_container: MakeStatus
 ) -> None:
     then = timezone.now() - LONG_AGO
+    began = then - timedelta(minutes=1)
     chain = make_container(CHAIN, state="In Progress", started=then)
-    first = make_status(state="In Progress", parent=fresh(chain), due=then, started=then, heartbeat=timezone.now())
+    first = make_status(state="In Progress", parent=fresh(chain), due=then, started=began, heartbeat=timezone.now())
     chord = make_container(CHORD, parent=fresh(chain))
     group = make_container(GROUP, parent=fresh(chord))
     headers = [make_status(parent=fresh(group), due=then) for _ in range(2)]
@@ -211,22 +213,55 @@ def test_what_something_else_keeps_from_running_is_not_put_back_with_a_lost_task
     assert fresh(chain).finished
 
 
+@pytest.mark.parametrize("only_one", [True, False])
 def test_what_a_user_cancels_is_not_put_back_by_its_message(
-    make_silent: MakeStatus, make_status: MakeStatus, make_container: MakeStatus
+    make_silent: MakeStatus, make_status: MakeStatus, make_container: MakeStatus, only_one: bool
 ) -> None:
     now, then = timezone.now(), timezone.now() - LONG_AGO
     chain = make_container(CHAIN, state="In Progress", started=then)
-    lost = make_silent(parent=fresh(chain))
+    lost = make_silent(parent=fresh(chain), started=then - timedelta(minutes=1))
     group = make_container(GROUP, parent=fresh(chain), state="In Progress", started=then)
     make_status(state="In Progress", parent=fresh(group), due=then, started=then, heartbeat=now)
     waiting = make_status(parent=fresh(group), due=then)
 
-    losses.fail_lost()
-    fresh(group).cancel()
+    assert losses.fail_lost() == 2
+    fresh(waiting if only_one else group).cancel()
     losses.beat([lost.task_id])
     recording.started(waiting.task_id)
 
-    assert [fresh(status).state for status in (lost, group, waiting)] == ["In Progress", "Canceled", "Canceled"]
+    assert [fresh(status).state for status in (lost, waiting)] == ["In Progress", "Canceled"]
+
+
+def test_what_has_been_given_up_since_its_worker_read_it_runs_all_the_same(
+    make_silent: MakeStatus, make_status: MakeStatus, make_container: MakeStatus
+) -> None:
+    then = timezone.now() - LONG_AGO
+    chain = make_container(CHAIN, state="In Progress", started=then)
+    make_silent(parent=fresh(chain), started=then - timedelta(minutes=1))
+    waiting = make_status(parent=fresh(chain), due=then)
+    known = fresh(waiting)
+    losses.fail_lost()
+
+    assert transitions.execute(known, lambda: None)
+
+    assert (fresh(waiting).state, known.state) == ("In Progress", "In Progress")
+    assert fresh(waiting).started
+
+
+def test_what_waits_in_the_header_of_a_chord_that_has_failed_may_wait(
+    make_status: MakeStatus, make_container: MakeStatus
+) -> None:
+    then = timezone.now() - LONG_AGO
+    chord = make_container(CHORD, state="In Progress", started=then)
+    group = make_container(GROUP, parent=fresh(chord), state="In Progress", started=then)
+    failing, waiting = (make_status(parent=fresh(group), due=then) for _ in range(2))
+    body = make_status(parent=fresh(chord), due=None)
+
+    recording.started(failing.task_id)
+    recording.failed(failing.task_id, "bad row")
+
+    assert losses.fail_lost() == 0
+    assert [fresh(status).state for status in (waiting, body)] == ["Pending", "Canceled"]
 
 
 def test_what_waits_beside_a_failed_member_of_a_group_may_wait(
@@ -373,7 +408,7 @@ def test_task_and_command_find_them_too(make_silent: MakeStatus) -> None:
     make_silent()
     output = StringIO()
     call_command("fail_lost_user_tasks", stdout=output)
-    assert output.getvalue() == "1 lost tasks failed.\n"
+    assert output.getvalue() == "1 lost tasks given up.\n"
 
 
 def test_a_look_that_finds_nothing_costs_three_queries(make_status: MakeStatus) -> None:

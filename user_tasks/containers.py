@@ -268,36 +268,39 @@ def cancel_all_unreachable(member: UserTaskStatus) -> None:
     """
     is_reached = member.due is not None or member.started is not None
     for container in ancestors(member):
-        planned = _members(container).exclude(pk=member.pk).planned()
-        cancel_unreachable(container, planned if is_reached else planned.filter(created__gt=member.created))
+        if container.task_class in SEQUENCES:
+            planned = _members(container).exclude(pk=member.pk).planned()
+            if not is_reached:
+                planned = planned.filter(created__gt=member.created)
+            for branch in planned.filter(is_container=True):
+                if not _is_called_by(branch, member):
+                    cancel_members(branch)
+                    cancel_container(branch)
+            cancel_waiting(planned.leaves())
         member = container
 
 
-def cancel_unreachable(container: UserTaskStatus, planned: UserTaskStatusQuerySet) -> None:
-    """Cancel members that follow one that did not succeed.
-
-    These are links of a chain, and the body of a chord; the members of a group do not depend on each other. A branch of
-    which a message has left, as it seems, follows something else, such as the error that it is called for.
-    """
-    if container.task_class not in SEQUENCES:
-        return
-    for branch in planned.filter(is_container=True):
-        if not rows(branch).under([branch.pk]).filter(due__isnull=False).exists():
-            cancel_members(branch)
-            cancel_container(branch)
-    cancel_waiting(planned.leaves())
+def _is_called_by(branch: UserTaskStatus, member: UserTaskStatus) -> bool:
+    """Tell what has been published since a member began, such as for its error, from what was planned to follow it."""
+    is_later = member.started is not None and branch.created > member.started
+    return is_later and rows(branch).under([branch.pk]).filter(due__isnull=False).exists()
 
 
 def cancel_members(container: UserTaskStatus, terminate: bool = False) -> None:
     """Cancel everything below a container, the leaves before the containers that hold them."""
     below = rows(container).under([container.pk])
-    below.filter(state=states.State.CANCELED, lost=True).change(lost=False)  # no message puts these back any more
     cancel_waiting(below.leaves())
     running = list(below.leaves().not_final().values_list("task_id", flat=True)) if terminate else []
     _insist(partial(below.leaves().move, states.State.CANCELED), container)
+    _insist(partial(keep_canceled, below), container)
     notifications.revoked(below, running, terminate=True)
     for inner in below.filter(is_container=True).not_final().order_by("-pk"):
         cancel_container(inner)
+
+
+def keep_canceled(statuses: UserTaskStatusQuerySet) -> None:
+    """Let no message that arrives put these back any more: somebody has canceled what had been given up."""
+    statuses.filter(state=states.State.CANCELED, lost=True).change(lost=False)
 
 
 def cancel_container(container: UserTaskStatus) -> None:
@@ -313,6 +316,7 @@ def cancel_all(statuses: UserTaskStatusQuerySet) -> None:
     """Cancel statuses as `UserTaskStatus.cancel` does; those that wait, and are in no container, by few queries."""
     statuses = statuses.using(router.db_for_write(statuses.model))
     cancel_waiting(statuses.alone())
+    keep_canceled(statuses)
     for status in statuses.not_final():
         status.cancel()
 

@@ -60,16 +60,15 @@ def _settle_stranded(moment: datetime) -> None:
 
 
 def _withdraw_unsent(moment: datetime) -> int:
-    """Cancel what waits in a chain or a chord behind a member that has ended without success; return how much.
+    """Cancel what waits in a chain or a chord, since before `moment`, for one that has ended without success.
 
-    A process was killed, as it seems, while it published that, so the message may never have left.
+    A process was killed, as it seems, while it published that, so the message may never have left. Return how much.
     """
     statuses = UserTaskStatus.objects.at_home()
-    broken = list(statuses.half_ended().filter(task_class__in=SEQUENCES).values_list("pk", flat=True))
-    if not broken:
-        return 0
-    waiting = statuses.waiting_behind(broken, moment).select_related(WITH_CONTAINERS)
-    return sum(map(transitions.withdraw, waiting))
+    containers = list(statuses.half_ended().filter(task_class__in=SEQUENCES).values_list("pk", flat=True))
+    ended = statuses.filter(parent__in=containers).unsuccessful() if containers else ()
+    waiting = (statuses.published_after(member).filter(due__lt=moment) for member in ended)
+    return sum(transitions.withdraw(status) for tasks in waiting for status in tasks.select_related(WITH_CONTAINERS))
 
 
 def _fail_all(tasks: UserTaskStatusQuerySet, text: str) -> int:

@@ -214,15 +214,23 @@ class UserTaskStatusQuerySet(models.QuerySet["UserTaskStatus"]):
         awaited = awaited.exclude(state=State.PENDING, due=None, is_container=False)
         return self.unfinished().filter(~Exists(awaited), is_container=True, modified__lt=moment)
 
+    def unsuccessful(self) -> UserTaskStatusQuerySet:
+        """Return what has begun, and come to rest without success."""
+        ended = self.filter(started__isnull=False, finished__isnull=False)
+        return ended.filter(state__in=(State.FAILED.value, State.CANCELED.value))
+
     def half_ended(self) -> UserTaskStatusQuerySet:
         """Return containers that are not at rest, although one of their members is, and has not succeeded."""
-        ended = self.model._base_manager.filter(parent=OuterRef("pk"), finished__isnull=False)
-        ended = ended.filter(state__in=(State.FAILED.value, State.CANCELED.value))
-        return self.unfinished().filter(Exists(ended), is_container=True)
+        members = UserTaskStatusQuerySet(self.model).filter(parent=OuterRef("pk")).unsuccessful()
+        return self.unfinished().filter(Exists(members), is_container=True)
 
-    def waiting_behind(self, containers: Iterable[int], moment: datetime) -> UserTaskStatusQuerySet:
-        """Return tasks below these containers that were due before `moment`, and that no worker has begun."""
-        return self.under(containers).leaves().untouched().filter(due__lt=moment)
+    def published_after(self, member: UserTaskStatus) -> UserTaskStatusQuerySet:
+        """Return tasks that follow a member of a chain or a chord, published since that began, and not begun."""
+        following = self.filter(parent=member.parent_id, created__gt=member.created)
+        branches = list(following.filter(is_container=True).values_list("pk", flat=True))
+        below = Q(parent__in=self.containers_in(branches))
+        follows = Q(parent=member.parent_id, created__gt=member.created)
+        return self.filter(follows | below).leaves().untouched().filter(due__gt=member.started)
 
     def ended_in(self, container: UserTaskStatus) -> UserTaskStatusQuerySet:
         """Return one member of a container that has ended, one in each final state."""
@@ -272,12 +280,16 @@ class UserTaskStatusQuerySet(models.QuerySet["UserTaskStatus"]):
 
     def under(self, containers: Iterable[int]) -> UserTaskStatusQuerySet:
         """Return everything below the containers with these primary keys, at any depth: one query per level."""
+        return self.filter(parent__in=self.containers_in(containers))
+
+    def containers_in(self, containers: Iterable[int]) -> list[int]:
+        """Return the primary keys of these containers, and of all containers below them."""
         found: list[int] = []
         level = list(containers)
         while level:
             found += level
             level = list(self.filter(parent__in=level, is_container=True).values_list("pk", flat=True))
-        return self.filter(parent__in=found)
+        return found
 
     def move(self, state: str, **values: Any) -> bool:
         """Give the state, and other values, to what may still change it; tell whether any row moved."""

@@ -126,7 +126,8 @@ def execute(status: UserTaskStatus, total_steps: Callable[[], int | None]) -> bo
     moved = outages.survive_once(move, is_moved, containers.database(status))
     if not moved:
         _survive(status, partial(refresh, status))
-        return False
+        # It may have been given up since it was read.
+        return status.lost and revive(status) and execute(status, total_steps)
     status.state = State.IN_PROGRESS.value
     if executed_before:
         _take_back_steps(status)
@@ -252,6 +253,7 @@ def cancel(status: UserTaskStatus, terminate: bool = False) -> bool:
         return _stopped(status)
     move, is_moved = partial(row(status).move, State.CANCELED), row(status).filter(state=State.CANCELED).exists
     if not outages.survive_once(move, is_moved, containers.database(status)):
+        containers.keep_canceled(row(status))
         return False
     status.state = State.CANCELED.value
     if terminate:
@@ -337,6 +339,7 @@ def set_name(status: UserTaskStatus, name: str) -> None:
 
 def _cancel_container(status: UserTaskStatus, terminate: bool) -> bool:
     if not row(status).not_final().exists():
+        containers.keep_canceled(containers.rows(status).under([status.pk]))
         return False
     containers.cancel_members(status, terminate)
     containers.cancel_container(status)

@@ -10,10 +10,10 @@ from user_tasks import losses
 
 
 class Command(BaseCommand):
-    """Fails the tasks that nobody reports on."""
+    """Gives up the tasks that nobody reports on."""
 
-    help = "Fail the tasks that have been silent for USER_TASKS_LOST_AFTER, or waiting for USER_TASKS_PENDING_LIMIT."
+    help = "Give up the tasks that have been silent for USER_TASKS_LOST_AFTER, or waiting for USER_TASKS_PENDING_LIMIT."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print how many tasks were failed."""
-        self.stdout.write(f"{losses.fail_lost()} lost tasks failed.")
+        """Print how many tasks were given up."""
+        self.stdout.write(f"{losses.fail_lost()} lost tasks given up.")

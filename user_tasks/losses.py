@@ -60,15 +60,17 @@ def _settle_stranded(moment: datetime) -> None:
 
 
 def _withdraw_unsent(moment: datetime) -> int:
-    """Cancel what waits in a chain or a chord, since before `moment`, for one that has ended without success.
+    """Cancel what has waited since `moment` behind a member of a chain or a chord without success; return how much.
 
-    A process was killed, as it seems, while it published that, so the message may never have left. Return how much.
+    The member's process was killed, as it seems, while it published that, so the message may never have left.
     """
+    withdrawn = 0
     statuses = UserTaskStatus.objects.at_home()
-    containers = list(statuses.half_ended().filter(task_class__in=SEQUENCES).values_list("pk", flat=True))
-    ended = statuses.filter(parent__in=containers).unsuccessful() if containers else ()
-    waiting = (statuses.published_after(member).filter(due__lt=moment) for member in ended)
-    return sum(transitions.withdraw(status) for tasks in waiting for status in tasks.select_related(WITH_CONTAINERS))
+    for container in statuses.half_ended().filter(task_class__in=SEQUENCES):
+        for member in statuses.filter(parent=container).unsuccessful():
+            waiting = statuses.published_after(member).filter(due__lt=moment)
+            withdrawn += sum(map(transitions.withdraw, waiting.select_related(WITH_CONTAINERS)))
+    return withdrawn
 
 
 def _fail_all(tasks: UserTaskStatusQuerySet, text: str) -> int:

@@ -226,10 +226,9 @@ class UserTaskStatusQuerySet(models.QuerySet["UserTaskStatus"]):
 
     def published_after(self, member: UserTaskStatus) -> UserTaskStatusQuerySet:
         """Return tasks that follow a member of a chain or a chord, published since that began, and not begun."""
-        following = self.filter(parent=member.parent_id, created__gt=member.created)
-        branches = list(following.filter(is_container=True).values_list("pk", flat=True))
-        below = Q(parent__in=self.containers_in(branches))
         follows = Q(parent=member.parent_id, created__gt=member.created)
+        branches = list(self.filter(follows, is_container=True).values_list("pk", flat=True))
+        below = Q(parent__in=self.containers_in(branches))
         return self.filter(follows | below).leaves().untouched().filter(due__gt=member.started)
 
     def ended_in(self, container: UserTaskStatus) -> UserTaskStatusQuerySet:

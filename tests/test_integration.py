@@ -340,10 +340,10 @@ def test_a_part_shows_its_state_on_its_chain_but_not_on_its_group(worker: Worker
     chain(part.s(user_id=owner.pk, label="a", end="wait"), part.s(user_id=owner.pk, label="b")).delay()
     group([part.s(user_id=owner.pk, label="c", end="wait")]).delay()
     shown = UserTaskStatus.objects.filter(is_container=False)
+    wait_for(shown.filter(state="Waiting in a").exists)
+    wait_for(shown.filter(state="Waiting in c").exists)
 
-    wait_for(lambda: shown.filter(state="Waiting in a").exists() and shown.filter(state="Waiting in c").exists())
-
-    assert container("chain").state == "Waiting in a"
+    wait_for(lambda: container("chain").state == "Waiting in a", "The state of the chain, which is written next,")
     assert container("group").state == "In Progress"
     for status in UserTaskStatus.objects.filter(parent=None):
         status.cancel()

@@ -23,7 +23,7 @@ from rest_framework.test import APIRequestFactory, force_authenticate
 
 from benchmarks import rows
 from user_tasks import recording
-from user_tasks.containers import GROUP
+from user_tasks.containers import CHAIN, CHORD, GROUP
 from user_tasks.models import UserTaskArtifact, UserTaskStatus
 from user_tasks.querysets import UserTaskStatusQuerySet
 from user_tasks.recording import status_of
@@ -360,7 +360,7 @@ PLANS = {
     "silent tasks":            Plan("status_",             lambda _: STATUSES.silent_since(now() - HOUR)),
     "tasks in the queue":      Plan("status_overdue",      lambda _: STATUSES.overdue_since(now() - HOUR)),
     "waiting containers":      Plan("status_members",      lambda _: STATUSES.stranded_since(now() - HOUR)),
-    "half ended containers":   Plan("status_parent_id",    lambda _: STATUSES.half_ended()),
+    "half ended containers":   Plan("status_parent_id",    lambda _: STATUSES.half_ended((CHAIN, CHORD))),
     "admin: tasks":            Plan("status_pkey",         admins(UserTaskStatus)),
     "admin: a common state":   Plan("status_pkey",         admins(UserTaskStatus, state="Succeeded")),
     "admin: a rare state":     Plan("status_overdue",      admins(UserTaskStatus, state="Retrying"), sorts=True),

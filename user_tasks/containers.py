@@ -192,7 +192,7 @@ def reopen(member: UserTaskStatus, lost_at: datetime, texts: Collection[str]) ->
         others = _members(container).exclude(pk=member.pk)
         if others.filter(state=states.State.FAILED).exists():
             return
-        ended = row(container).filter(state__in=(states.State.FAILED, states.State.CANCELED))
+        ended = row(container).filter(state__in=states.UNSUCCESSFUL)
         if ended.change(state=states.State.IN_PROGRESS, finished=None):
             logs.entered(container, states.State.IN_PROGRESS)
         errors(container).filter(text__in=texts, created__gte=lost_at).delete()

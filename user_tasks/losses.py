@@ -66,10 +66,10 @@ def _withdraw_unsent(moment: datetime) -> int:
     """
     withdrawn = 0
     statuses = UserTaskStatus.objects.at_home()
-    for container in statuses.half_ended().filter(task_class__in=SEQUENCES):
-        for member in statuses.filter(parent=container).unsuccessful():
-            waiting = statuses.published_after(member).filter(due__lt=moment)
-            withdrawn += sum(map(transitions.withdraw, waiting.select_related(WITH_CONTAINERS)))
+    for container in statuses.half_ended(SEQUENCES):
+        for member in statuses.unsuccessful_in(container):
+            waiting = statuses.waiting_behind(member, moment).select_related(WITH_CONTAINERS)
+            withdrawn += sum(map(transitions.withdraw, waiting))
     return withdrawn
 
 

@@ -214,22 +214,22 @@ class UserTaskStatusQuerySet(models.QuerySet["UserTaskStatus"]):
         awaited = awaited.exclude(state=State.PENDING, due=None, is_container=False)
         return self.unfinished().filter(~Exists(awaited), is_container=True, modified__lt=moment)
 
-    def unsuccessful(self) -> UserTaskStatusQuerySet:
-        """Return what has begun, and come to rest without success."""
-        ended = self.filter(started__isnull=False, finished__isnull=False)
-        return ended.filter(state__in=(State.FAILED.value, State.CANCELED.value))
+    def unsuccessful_in(self, container: UserTaskStatus | OuterRef) -> UserTaskStatusQuerySet:
+        """Return the members of a container that have begun, and come to rest without success."""
+        begun = self.filter(parent=container, started__isnull=False)
+        return begun.filter(state__in=states.UNSUCCESSFUL, finished__isnull=False)
 
-    def half_ended(self) -> UserTaskStatusQuerySet:
-        """Return containers that are not at rest, although one of their members is, and has not succeeded."""
-        members = UserTaskStatusQuerySet(self.model).filter(parent=OuterRef("pk")).unsuccessful()
-        return self.unfinished().filter(Exists(members), is_container=True)
+    def half_ended(self, kinds: Sequence[str]) -> UserTaskStatusQuerySet:
+        """Return containers of these kinds that are not at rest, although a member is, and has not succeeded."""
+        members = UserTaskStatusQuerySet(self.model).unsuccessful_in(OuterRef("pk"))
+        return self.unfinished().filter(Exists(members), is_container=True, task_class__in=kinds)
 
-    def published_after(self, member: UserTaskStatus) -> UserTaskStatusQuerySet:
-        """Return tasks that follow a member of a chain or a chord, published since that began, and not begun."""
+    def waiting_behind(self, member: UserTaskStatus, moment: datetime) -> UserTaskStatusQuerySet:
+        """Return tasks that follow a member of a chain or a chord: published since it began, not begun by `moment`."""
         follows = Q(parent=member.parent_id, created__gt=member.created)
         branches = list(self.filter(follows, is_container=True).values_list("pk", flat=True))
         below = Q(parent__in=self.containers_in(branches))
-        return self.filter(follows | below).leaves().untouched().filter(due__gt=member.started)
+        return self.filter(follows | below).leaves().untouched().filter(due__gt=member.started, due__lt=moment)
 
     def ended_in(self, container: UserTaskStatus) -> UserTaskStatusQuerySet:
         """Return one member of a container that has ended, one in each final state."""

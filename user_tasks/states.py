@@ -23,6 +23,9 @@ class State(TextChoices):
 FINAL = (State.SUCCEEDED.value, State.FAILED.value, State.CANCELED.value)
 """Left by nothing, but for a task taken for lost that proves to be alive."""
 
+UNSUCCESSFUL = (State.FAILED.value, State.CANCELED.value)
+"""The final states behind which nothing follows."""
+
 STATE_LENGTH = 128
 """The longest state, in characters."""
 
